@@ -1,0 +1,98 @@
+"""Host memory that a guest sees: anonymous, memfd or file mappings with a known address."""
+
+from __future__ import annotations
+
+import mmap
+
+from pyrovm.errors import HostError
+
+MAP_NORESERVE = 0x4000
+MAP_HUGETLB = 0x40000
+MAP_HUGE_2MB = 21 << 26
+PAGE_SIZE = 4096
+HUGE_PAGE_SIZE = 2 << 20
+
+
+class Mapping:
+    """An mmap with its host virtual address; it owns the memory until ``close``.
+
+    ``view`` is all of it as bytes; ``address`` is the hva for KVM; ``size`` is in bytes.
+    """
+
+    def __init__(self, memory: mmap.mmap, size: int, skip: int = 0) -> None:
+        from pyrovm.host.libc import address_of
+
+        self._mmap = memory
+        self._skip = skip
+        self.size = size
+        self.address = address_of(memory) + skip
+        self.view = memoryview(memory)[skip : skip + size]
+
+    def advise(self, option: int, start: int, length: int) -> None:
+        """madvise(2) on a page-aligned part; ``start`` and ``length`` in bytes."""
+        self._mmap.madvise(option, self._skip + start, length)
+
+    def flush(self, start: int, length: int) -> None:
+        """msync(2) of a page-aligned part of a shared file mapping."""
+        self._mmap.flush(self._skip + start, length)
+
+    def close(self) -> None:
+        """Unmap.  Whoever kept a view of the memory must have released it before."""
+        self.view.release()
+        try:
+            self._mmap.close()
+        except BufferError:  # a view is alive somewhere: the memory goes with it
+            pass
+
+
+def anonymous(size: int, *, huge_pages: str = "None", shared: bool = False) -> Mapping:
+    """Zeroed memory of ``size`` bytes, paged in on first touch.
+
+    ``huge_pages`` is the API's word: ``None``, ``Transparent`` (madvise) or ``2M`` (hugetlbfs).
+    Transparent memory is aligned to 2 MiB, or its ends could never be huge.
+
+    Raises:
+        HostError: there is not enough memory, or no reserved huge pages.
+    """
+    flags = (mmap.MAP_SHARED if shared else mmap.MAP_PRIVATE) | mmap.MAP_ANONYMOUS | MAP_NORESERVE
+    slack = 0
+    if huge_pages == "2M":
+        # Reserved now: without a reservation an exhausted pool would be a SIGBUS at run time.
+        flags = (flags & ~MAP_NORESERVE) | MAP_HUGETLB | MAP_HUGE_2MB
+    elif size >= HUGE_PAGE_SIZE:
+        slack = HUGE_PAGE_SIZE
+    try:
+        memory = mmap.mmap(-1, size + slack, flags)
+    except (OSError, OverflowError, ValueError) as error:
+        if not isinstance(error, OSError):
+            error = OSError(12, "Out of memory")
+        raise HostError.wrap("Cannot create mmap region", error) from None
+    skip = 0
+    if slack:
+        from pyrovm.host.libc import address_of
+
+        skip = -address_of(memory) % HUGE_PAGE_SIZE
+    mapping = Mapping(memory, size, skip)
+    if huge_pages == "Transparent":
+        mapping.advise(mmap.MADV_HUGEPAGE, 0, size)
+    return mapping
+
+
+def file(fd: int, size: int, *, offset: int = 0, writable: bool = True, shared: bool) -> Mapping:
+    """``size`` bytes of a file from a page-aligned ``offset``; private means copy-on-write.
+
+    A read-only mapping is private to Python's eyes (its buffer must be writable to have an
+    address) but is never written by the VMM; KVM is told with a read-only memory slot.
+
+    Raises:
+        HostError: the file cannot be mapped.
+    """
+    flags = mmap.MAP_SHARED if shared and writable else mmap.MAP_PRIVATE
+    try:
+        return Mapping(
+            mmap.mmap(fd, size, flags, mmap.PROT_READ | mmap.PROT_WRITE, offset=offset), size
+        )
+    except (OSError, ValueError) as error:
+        if not isinstance(error, OSError):
+            error = OSError(22, str(error))
+        raise HostError.wrap("Cannot map the file", error) from None

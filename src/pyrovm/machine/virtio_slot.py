@@ -1,0 +1,224 @@
+"""Where a pure virtio device meets the real machine: its page, doorbells, interrupt and lock.
+
+One slot is one device on the virtio-mmio bus.  The vCPU threads reach it through the bus (register
+writes), the event loop through ioeventfds and whatever descriptors the device watches.  Both call
+under the slot's lock, and whatever the guest did wrong ends here: the device is marked NEEDS_RESET.
+"""
+
+from __future__ import annotations
+
+from pyrovm.abi.virtio import VIRTIO_MMIO_QUEUE_NOTIFY
+from pyrovm.arch.x86.layout import VIRTIO_MMIO_SIZE
+from pyrovm.errors import GuestError
+from pyrovm.host.barrier import make_barrier
+from pyrovm.host.eventfd import EventFd
+from pyrovm.machine.bus import new_lock
+from pyrovm.virtio.mmio import VirtioMmio
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyrovm.kvm.vm import Vm
+    from pyrovm.machine.loop import EventLoop, LoopTimer
+    from pyrovm.memory.guest_memory import GuestMemory
+    from pyrovm.virtio.device import VirtioDevice
+
+
+class DeviceLoop:
+    """The event loop as one device sees it.
+
+    Callbacks run under the device's lock, a GuestError in one breaks the device and nothing else,
+    and all of them stand still while the machine is paused.
+    """
+
+    def __init__(self, loop: EventLoop, guard: Callable[[Callable[[], None]], None]) -> None:
+        self._loop = loop
+        self._guard = guard
+        self._watched: dict[int, tuple[Callable[[int], None], int]] = {}
+        self._timers: list[DeviceTimer] = []
+        self._suspended = False
+
+    def watch(self, fd: int, callback: Callable[[int], None], events: int = 1) -> None:
+        """Call ``callback(events)`` when ``fd`` is ready."""
+        self._watched[fd] = (callback, events)
+        if not self._suspended:
+            self._register(fd)
+
+    def _register(self, fd: int) -> None:
+        callback, events = self._watched[fd]
+        self._loop.watch(fd, lambda ready: self._guard(lambda: callback(ready)), events)
+
+    def modify(self, fd: int, events: int) -> None:
+        """Change what a watched ``fd`` is watched for; 0 mutes it."""
+        callback, known = self._watched[fd]
+        if known != events:
+            self._watched[fd] = (callback, events)
+            if not self._suspended:
+                self._loop.modify(fd, events)
+
+    def unwatch(self, fd: int) -> None:
+        """Stop watching; unknown descriptors are ignored."""
+        if self._watched.pop(fd, None) is not None:
+            self._loop.unwatch(fd)
+
+    def timer(self, callback: Callable[[], None]) -> DeviceTimer:
+        """A new timer, not armed."""
+        timer = DeviceTimer(self._loop, lambda: self._guard(callback))
+        self._timers.append(timer)
+        return timer
+
+    def suspend(self) -> None:
+        """Deliver nothing until :meth:`resume`."""
+        self._suspended = True
+        for fd in self._watched:
+            self._loop.unwatch(fd)
+        for timer in self._timers:
+            timer.suspend()
+
+    def resume(self) -> None:
+        """Deliver again; what became ready meanwhile is delivered in the next round."""
+        self._suspended = False
+        for fd in self._watched:
+            self._register(fd)
+        for timer in self._timers:
+            timer.resume()
+
+    def close(self) -> None:
+        """Drop every descriptor and timer."""
+        for fd in list(self._watched):
+            self.unwatch(fd)
+        for timer in self._timers:
+            timer.disarm()
+        self._timers.clear()
+
+
+class DeviceTimer:
+    """A one-shot timer that stands still, with the time it had left, while suspended."""
+
+    def __init__(self, loop: EventLoop, callback: Callable[[], None]) -> None:
+        self._timer: LoopTimer = loop.timer(callback)
+        self._left: float | None = None
+        self._suspended = False
+
+    def arm(self, seconds: float) -> None:
+        """Fire once, ``seconds`` from now; replaces an earlier setting."""
+        if self._suspended:
+            self._left = seconds
+        else:
+            self._timer.arm(seconds)
+
+    def disarm(self) -> None:
+        """Do not fire."""
+        self._left = None
+        self._timer.disarm()
+
+    @property
+    def armed(self) -> bool:
+        """Whether it will fire."""
+        return self._timer.armed or self._left is not None
+
+    def suspend(self) -> None:
+        """Stop the clock."""
+        from time import monotonic
+
+        if self._timer.armed:
+            self._left = max(0.0, self._timer.deadline - monotonic())
+            self._timer.disarm()
+        self._suspended = True
+
+    def resume(self) -> None:
+        """Let the clock run on."""
+        self._suspended = False
+        if self._left is not None:
+            self._timer.arm(self._left)
+            self._left = None
+
+
+class VirtioSlot:
+    """One virtio-mmio device: window at ``gpa``, interrupt ``gsi``."""
+
+    def __init__(
+        self,
+        device: VirtioDevice,
+        *,
+        vm: Vm,
+        memory: GuestMemory,
+        loop: EventLoop,
+        gpa: int,
+        gsi: int,
+        page: memoryview,
+        warn: Callable[[str], object],
+    ) -> None:
+        self.device = device
+        self.gpa = gpa
+        self.gsi = gsi
+        self.lock = new_lock()
+        self.interrupts = 0
+        self._vm = vm
+        self._irq = EventFd()
+        vm.irqfd(self._irq.fd, gsi)
+        self.device_loop = DeviceLoop(loop, self._guarded)
+        self.transport = VirtioMmio(
+            device,
+            memory,
+            self.device_loop,
+            raise_irq=self._raise_irq,
+            barrier=make_barrier(),
+            warn=warn,
+            page=page,
+        )
+        self._doorbells = [EventFd() for _ in device.queue_sizes]
+        for index, bell in enumerate(self._doorbells):
+            vm.ioeventfd(bell.fd, gpa + VIRTIO_MMIO_QUEUE_NOTIFY, 4, datamatch=index)
+            self.device_loop.watch(bell.fd, self._doorbell_handler(index, bell))
+
+    def _raise_irq(self) -> None:
+        self.interrupts += 1
+        self._irq.signal()
+
+    def _doorbell_handler(self, index: int, bell: EventFd) -> Callable[[int], None]:
+        transport, device = self.transport, self.device
+
+        def rang(_events: int) -> None:
+            bell.drain()
+            if device.active is not None and transport.queues[index].ready:
+                device.process(index)
+
+        return rang
+
+    def _guarded(self, call: Callable[[], None]) -> None:
+        with self.lock:
+            try:
+                call()
+            except GuestError as error:
+                self.transport.fail(str(error))
+
+    # The bus calls these under ``lock``.
+
+    def read(self, offset: int, size: int) -> int:
+        """A register read that was not served by the read-only page."""
+        return self.transport.read(offset, size)
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        """A register write."""
+        self.transport.write(offset, size, value)
+
+    def kick(self) -> None:
+        """Process what waits in the queues, after a resume or a restore."""
+        self._guarded(self.device.kick)
+
+    @property
+    def cmdline(self) -> str:
+        """How the kernel is told of this device."""
+        return f"virtio_mmio.device={VIRTIO_MMIO_SIZE >> 10}K@{self.gpa:#x}:{self.gsi}"
+
+    def close(self) -> None:
+        """Release doorbells, interrupt and the device's backend."""
+        self.device_loop.close()
+        with self.lock:
+            self.device.deactivate()
+            self.device.close()
+        for bell in self._doorbells:
+            bell.close()
+        self._irq.close()
