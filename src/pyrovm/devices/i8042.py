@@ -6,6 +6,7 @@ Ports 0x60 (data) and 0x64 (status and command); commands as in the IBM PC AT te
 from __future__ import annotations
 
 from pyrovm.errors import StateError
+from pyrovm.virtio.counters import Counters
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ ACKNOWLEDGE = 0xFA
 CTRL_ALT_DEL = (0x14, 0x11, 0xE0, 0x71)
 
 
-class I8042Counters:
-    """What the ``i8042`` metrics are made of."""
+class I8042Counters(Counters):
+    """The ``i8042`` metrics."""
 
     __slots__ = (
         "error_count",
@@ -40,13 +41,12 @@ class I8042Counters:
         "write_count",
     )
 
-    def __init__(self) -> None:
-        self.error_count = 0
-        self.missed_read_count = 0
-        self.missed_write_count = 0
-        self.read_count = 0
-        self.reset_count = 0
-        self.write_count = 0
+    error_count: int
+    missed_read_count: int
+    missed_write_count: int
+    read_count: int
+    reset_count: int
+    write_count: int
 
 
 class I8042:

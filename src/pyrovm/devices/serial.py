@@ -6,6 +6,8 @@ has more asks :attr:`Serial.room` and is told by ``on_room`` when the guest has 
 
 from __future__ import annotations
 
+from pyrovm.virtio.counters import Counters
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,23 +32,26 @@ DEFAULT_DIVISOR = 12  # 9600 baud
 DEFAULT_LCR = 0x03  # 8 bits, no parity, 1 stop bit
 
 
-class SerialCounters:
-    """What the ``uart`` metrics are made of."""
+class SerialCounters(Counters):
+    """The ``uart`` metrics."""
 
     __slots__ = (
         "error_count",
+        "flush_count",
         "missed_read_count",
         "missed_write_count",
+        "rate_limiter_dropped_bytes",
         "read_count",
         "write_count",
     )
 
-    def __init__(self) -> None:
-        self.error_count = 0
-        self.missed_read_count = 0
-        self.missed_write_count = 0
-        self.read_count = 0
-        self.write_count = 0
+    error_count: int
+    flush_count: int
+    missed_read_count: int
+    missed_write_count: int
+    rate_limiter_dropped_bytes: int
+    read_count: int
+    write_count: int
 
 
 class Serial:
@@ -164,7 +169,10 @@ class Serial:
         elif offset == LCR:
             self._lcr = value
         elif offset == MCR:
+            left_loop = self._mcr & MCR_LOOP and not value & MCR_LOOP
             self._mcr = value & 0x1F
+            if left_loop and self._on_room is not None:
+                self._on_room()
         elif offset == SCR:
             self._scr = value
 

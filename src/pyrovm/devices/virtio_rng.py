@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pyrovm.abi.virtio import VIRTIO_ID_RNG
 from pyrovm.errors import HostError
+from pyrovm.virtio.counters import Counters
 from pyrovm.virtio.device import VirtioDevice
 
 TYPE_CHECKING = False
@@ -13,15 +14,26 @@ if TYPE_CHECKING:
 MAX_REQUEST = 64 << 10  # bytes of one request that are filled
 
 
-class RngCounters:
-    """What the ``entropy`` metrics are made of."""
+class RngCounters(Counters):
+    """The ``entropy`` metrics."""
 
-    __slots__ = ("bytes", "event_count", "host_fails")
+    __slots__ = (
+        "activate_fails",
+        "entropy_bytes",
+        "entropy_event_count",
+        "entropy_event_fails",
+        "entropy_rate_limiter_throttled",
+        "host_rng_fails",
+        "rate_limiter_event_count",
+    )
 
-    def __init__(self) -> None:
-        self.bytes = 0
-        self.event_count = 0
-        self.host_fails = 0
+    activate_fails: int
+    entropy_bytes: int
+    entropy_event_count: int
+    entropy_event_fails: int
+    entropy_rate_limiter_throttled: int
+    host_rng_fails: int
+    rate_limiter_event_count: int
 
 
 class VirtioRng(VirtioDevice):
@@ -37,7 +49,7 @@ class VirtioRng(VirtioDevice):
     def process(self, index: int) -> None:
         active = self.active
         assert active is not None
-        self.counters.event_count += 1
+        self.counters.entropy_event_count += 1
         queue = active.queues[0]
         for _ in range(queue.size):
             chain = queue.pop()
@@ -47,9 +59,9 @@ class VirtioRng(VirtioDevice):
             try:
                 written = chain.write(self._random_bytes(size))
             except HostError:
-                self.counters.host_fails += 1
+                self.counters.host_rng_fails += 1
                 written = 0
-            self.counters.bytes += written
+            self.counters.entropy_bytes += written
             queue.push(chain.head, written)
         if queue.needs_signal():
             active.interrupts.queue()

@@ -15,6 +15,7 @@ from time import perf_counter_ns
 from pyrovm.abi import kvm as abi
 from pyrovm.errors import HostError, os_error
 from pyrovm.host import signals
+from pyrovm.virtio.counters import Latency
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,27 +35,6 @@ _EXIT_AT = abi.kvm_run.io_direction.offset
 _io_at, _mmio_at = _IO.unpack_from, _MMIO.unpack_from
 _MMIO_DATA = abi.kvm_run.mmio_data.offset
 EXIT_REASONS = 64
-
-
-class Latency:
-    """Shortest, longest and summed time of one kind of exit, in ns."""
-
-    __slots__ = ("count", "max", "min", "sum")
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.min = 0
-        self.max = 0
-        self.sum = 0
-
-    def add(self, ns: int) -> None:
-        """Count one exit.  hot: per exit."""
-        self.count += 1
-        self.sum += ns
-        if ns > self.max:
-            self.max = ns
-        if ns < self.min or self.count == 1:
-            self.min = ns
 
 
 class VcpuOutcome:
