@@ -31,7 +31,7 @@ class Latency:
 class Counters:
     """Base of the counters classes."""
 
-    __slots__ = ()
+    __slots__: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         for name in self.__slots__:

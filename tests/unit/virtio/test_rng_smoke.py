@@ -1,5 +1,5 @@
-from tests.fakes.driver import Driver
 from pyrovm.devices.virtio_rng import VirtioRng
+from tests.fakes.driver import Driver
 
 
 def test_a_request_is_filled_with_random_bytes():
