@@ -147,7 +147,7 @@ class GuestMemory:
             GuestMemoryError: part of the range is not memory.
         """
         for region in self._regions:
-            if region.gpa <= gpa and gpa + size <= region.end and region.hva:
+            if region.gpa <= gpa and 0 <= size <= region.end - gpa and region.hva:
                 return region.hva + gpa - region.gpa
         raise GuestMemoryError(f"guest range {gpa:#x} + {size:#x} is not in memory")
 
