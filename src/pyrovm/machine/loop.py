@@ -63,14 +63,17 @@ class EventLoop:
         self.watch(self._wake.fd, self._run_posted)
 
     def watch(self, fd: int, callback: Callable[[int], None], events: int = EPOLLIN) -> None:
-        """Call ``callback(events)`` in every round in which ``fd`` is ready."""
-        known = self._events.get(fd)
-        self._handlers[fd] = callback
-        self._events[fd] = events
-        if known:
+        """Call ``callback(events)`` in every round in which ``fd`` is ready.
+
+        Raises:
+            PermissionError: ``fd`` is of a kind that is always ready (a regular file).
+        """
+        if self._events.get(fd):
             self._epoll.modify(fd, events)
         elif events:
-            self._epoll.register(fd, events)
+            self._epoll.register(fd, events)  # refuses regular files: then nothing is changed
+        self._handlers[fd] = callback
+        self._events[fd] = events
 
     def modify(self, fd: int, events: int) -> None:
         """Change what a watched ``fd`` is watched for; 0 mutes it, also for hang-ups."""

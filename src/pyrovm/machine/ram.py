@@ -1,0 +1,122 @@
+"""The guest's memory on the host: mappings, the GuestMemory over them, and KVM's memory slots."""
+
+from __future__ import annotations
+
+from pyrovm.abi.kvm import KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY
+from pyrovm.arch.x86.layout import ram_ranges
+from pyrovm.errors import ConfigError
+from pyrovm.host.mapping import Mapping, anonymous
+from pyrovm.memory.guest_memory import GuestMemory, Region
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrovm.kvm.vm import Vm
+
+MIB = 1 << 20
+
+
+class MemorySlot:
+    """One KVM memory slot and its mapping; ``region`` is None where devices may not go."""
+
+    __slots__ = ("gpa", "mapping", "number", "readonly", "region")
+
+    def __init__(
+        self, number: int, gpa: int, mapping: Mapping, region: Region | None, readonly: bool
+    ) -> None:
+        self.number = number
+        self.gpa = gpa
+        self.mapping = mapping
+        self.region = region
+        self.readonly = readonly
+
+
+class Ram:
+    """Owns every mapping that the guest sees, and closes them.
+
+    ``memory`` is what devices may reach; ``ranges`` are the (gpa, size) of the RAM proper, for the
+    memory map.
+    """
+
+    def __init__(self, vm: Vm, *, track_dirty_pages: bool = False) -> None:
+        self._vm = vm
+        self.track_dirty_pages = track_dirty_pages
+        self.memory = GuestMemory([])
+        self.ranges: list[tuple[int, int]] = []
+        self.slots: dict[int, MemorySlot] = {}
+        if track_dirty_pages:
+            self.memory.track_dirty(True)
+
+    def allocate(self, size_mib: int, huge_pages: str) -> None:
+        """The RAM proper, around both MMIO gaps.
+
+        Raises:
+            ConfigError: the host has not that much memory.
+            HostError: the mapping or the memory slot was refused.
+        """
+        check_host_has(size_mib)
+        self.ranges = ram_ranges(size_mib * MIB)
+        for gpa, size in self.ranges:
+            self.add(gpa, anonymous(size, huge_pages=huge_pages))
+
+    def add(
+        self, gpa: int, mapping: Mapping, *, readonly: bool = False, for_devices: bool = True
+    ) -> MemorySlot:
+        """Show ``mapping`` to the guest at ``gpa``; it is closed with this slot.
+
+        Raises:
+            HostError: the kernel refused the slot.
+        """
+        number = next(n for n in range(len(self.slots) + 1) if n not in self.slots)
+        flags = KVM_MEM_READONLY if readonly else 0
+        if self.track_dirty_pages and not readonly:
+            flags |= KVM_MEM_LOG_DIRTY_PAGES
+        try:
+            self._vm.set_memory(number, gpa, mapping.size, mapping.address, flags)
+        except Exception:
+            mapping.close()
+            raise
+        region = Region(gpa, mapping.view, mapping.address) if for_devices else None
+        if region is not None:
+            self.memory.add(region)
+        slot = MemorySlot(number, gpa, mapping, region, readonly)
+        self.slots[number] = slot
+        return slot
+
+    def remove(self, slot: MemorySlot) -> None:
+        """Take a slot from the guest and free its memory."""
+        self._vm.set_memory(slot.number, slot.gpa, 0, slot.mapping.address)
+        del self.slots[slot.number]
+        if slot.region is not None:
+            self.memory.remove(slot.region)
+        slot.mapping.close()
+
+    def close(self) -> None:
+        """Free all memory; the VM must not run any more."""
+        self.memory.release()
+        for slot in self.slots.values():
+            slot.mapping.close()
+        self.slots.clear()
+
+
+def check_host_has(size_mib: int) -> None:
+    """Refuse a guest larger than all memory and swap of the host.
+
+    Pages are committed only when touched, so any smaller guest may be started; a single one above
+    this bound could only end in the host's out-of-memory killer.
+
+    Raises:
+        ConfigError: with the words that a failed mmap would have had.
+    """
+    total_kib = 0
+    try:
+        with open("/proc/meminfo", "rb") as meminfo:
+            for line in meminfo:
+                if line.startswith((b"MemTotal:", b"SwapTotal:")):
+                    total_kib += int(line.split()[1])
+    except OSError:  # no /proc in a jail: then the kernel's own answer has to do
+        return
+    if size_mib * 1024 > total_kib:
+        raise ConfigError(
+            "Invalid Memory Configuration: Cannot create mmap region: Out of memory (os error 12): "
+            f"{size_mib} MiB asked, memory and swap of this host are {total_kib // 1024} MiB"
+        )
