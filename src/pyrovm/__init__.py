@@ -1,3 +1,55 @@
-"""pyrovm: microVMs in Python on Linux KVM."""
+"""pyrovm: microVMs in Python on Linux KVM.
+
+>>> import pyrovm
+>>> with pyrovm.MicroVM("vmlinux", initrd="initrd.cpio", memory="256M") as vm:  # doctest: +SKIP
+...     vm.start()
+...     vm.console.wait_for("login:")
+
+The names of :mod:`pyrovm.sdk` are available here; they are loaded on first use, so that the VMM
+process, which imports this package too, does not pay for them.
+"""
+
+from __future__ import annotations
 
 __version__ = "0.1.0"
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrovm.sdk import (
+        ApiError,
+        AsyncMicroVM,
+        Balloon,
+        Drive,
+        MemoryHotplug,
+        MicroVM,
+        MicroVMError,
+        Network,
+        Pmem,
+        VmmExited,
+        Vsock,
+        WaitTimeout,
+    )
+
+__all__ = [
+    "ApiError",
+    "AsyncMicroVM",
+    "Balloon",
+    "Drive",
+    "MemoryHotplug",
+    "MicroVM",
+    "MicroVMError",
+    "Network",
+    "Pmem",
+    "VmmExited",
+    "Vsock",
+    "WaitTimeout",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name in __all__:
+        from pyrovm import sdk
+
+        return getattr(sdk, name)
+    raise AttributeError(f"module 'pyrovm' has no attribute {name!r}")

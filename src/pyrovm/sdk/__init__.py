@@ -1,1 +1,24 @@
+"""The SDK: microVMs from Python, over the API socket of a VMM process (pyrovm's or Firecracker's)."""
 
+from __future__ import annotations
+
+from pyrovm.sdk.aio import AsyncMicroVM
+from pyrovm.sdk.errors import ApiError, MicroVMError, VmmExited, WaitTimeout
+from pyrovm.sdk.microvm import MicroVM
+from pyrovm.sdk.spec import Balloon, Drive, MemoryHotplug, Network, Pmem, Spec, Vsock
+
+__all__ = [
+    "ApiError",
+    "AsyncMicroVM",
+    "Balloon",
+    "Drive",
+    "MemoryHotplug",
+    "MicroVM",
+    "MicroVMError",
+    "Network",
+    "Pmem",
+    "Spec",
+    "VmmExited",
+    "Vsock",
+    "WaitTimeout",
+]
