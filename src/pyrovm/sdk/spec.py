@@ -2,37 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from os import PathLike, fspath
 from typing import Any
 
+from pyrovm.config.size import size_mib
+
 DEFAULT_CMDLINE = "console=ttyS0 reboot=k panic=-1 quiet"
-
-_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", re.IGNORECASE)
-
-
-def size_mib(value: int | str) -> int:
-    """A memory size in MiB: an int counts MiB, a string has a unit (``512M``, ``2GiB``).
-
-    Raises:
-        ValueError: it is no size, not positive, or no whole number of MiB.
-    """
-    if isinstance(value, int):
-        mib = value
-    else:
-        match = _SIZE.fullmatch(value)
-        if match is None:
-            raise ValueError(f"memory size {value!r}: a number with K, M, G or T is expected")
-        size = float(match[1]) * _UNITS[match[2].lower() or "m"]
-        if size % (1 << 20):
-            raise ValueError(f"memory size {value!r} is not a whole number of MiB")
-        mib = int(size) >> 20
-    if mib <= 0:
-        raise ValueError(f"memory size {value!r} is not positive")
-    return mib
 
 
 @dataclass(frozen=True)
@@ -125,7 +102,7 @@ class Spec:
         """(method, path, body) of every request up to, not including, InstanceStart.
 
         Raises:
-            ValueError: a size is no size.
+            ConfigError: the memory size is no size.
         """
         machine: dict[str, Any] = {"vcpu_count": self.cpus, "mem_size_mib": size_mib(self.memory)}
         if self.smt:

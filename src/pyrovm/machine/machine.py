@@ -1,0 +1,165 @@
+"""The running microVM: owns everything, and is the only thing that starts, pauses and ends it."""
+
+from __future__ import annotations
+
+from time import monotonic_ns
+
+from pyrovm.errors import HostError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _thread import LockType
+    from collections.abc import Callable
+
+    from pyrovm.devices.i8042 import I8042
+    from pyrovm.devices.serial import Serial
+    from pyrovm.host.eventfd import EventFd
+    from pyrovm.kvm.system import Kvm
+    from pyrovm.kvm.vm import Vm
+    from pyrovm.machine.bus import Bus
+    from pyrovm.machine.console import SerialInput, SerialOutput
+    from pyrovm.machine.loop import EventLoop
+    from pyrovm.machine.ram import Ram
+    from pyrovm.machine.vcpu_thread import VcpuOutcome, VcpuThread
+    from pyrovm.machine.virtio_slot import VirtioSlot
+    from pyrovm.virtio.device import VirtioDevice
+
+
+class StopReason:
+    """Why the machine ended: ``ok`` means by the guest's own wish."""
+
+    __slots__ = ("ok", "text")
+
+    def __init__(self, ok: bool, text: str) -> None:
+        self.ok = ok
+        self.text = text
+
+
+class Machine:
+    """Built by :mod:`pyrovm.machine.builder`, part by part; ``close`` undoes what was built.
+
+    ``on_stop`` is called once, in the loop, when the guest or a fault ended the machine.
+    ``timeline`` holds moments in ns of the monotonic clock.
+    """
+
+    def __init__(self, loop: EventLoop, on_stop: Callable[[StopReason], None]) -> None:
+        self.loop = loop
+        self._on_stop = on_stop
+        self.kvm: Kvm
+        self.vm: Vm
+        self.ram: Ram
+        self.bus: Bus
+        self.serial: Serial
+        self.serial_lock: LockType
+        self.i8042: I8042
+        self.i8042_lock: LockType
+        self.output: SerialOutput | None = None
+        self.input: SerialInput | None = None
+        self.slots: list[VirtioSlot] = []
+        self.threads: list[VcpuThread] = []
+        self.eventfds: list[EventFd] = []
+        self.timeline: dict[str, int] = {}
+        self.stopped: StopReason | None = None
+        self.is_paused = False
+        self._closers: list[Callable[[], object]] = []
+
+    def on_close(self, closer: Callable[[], object]) -> None:
+        """Have ``closer`` called by :meth:`close`, in reverse order."""
+        self._closers.append(closer)
+
+    def mark(self, moment: str) -> None:
+        """Note the time of the first occurrence of ``moment``."""
+        self.timeline.setdefault(moment, monotonic_ns())
+
+    # -------------------------------------------------------------- life cycle
+
+    def start(self) -> None:
+        """Let all vCPUs run their first instruction."""
+        for thread in self.threads:
+            thread.start()
+        self.mark("first guest instruction")
+        for thread in self.threads:
+            thread.resume()
+
+    def pause(self) -> None:
+        """Stop every vCPU between two instructions, then every device; idempotent.
+
+        Raises:
+            HostError: a vCPU did not stop.
+        """
+        if self.is_paused:
+            return
+        for thread in self.threads:
+            thread.request_park()
+        for thread in self.threads:
+            thread.park()
+        for slot in self.slots:
+            slot.device_loop.suspend()
+        self.is_paused = True
+
+    def resume(self) -> None:
+        """Let devices, then vCPUs, go on; idempotent."""
+        if not self.is_paused:
+            return
+        self.is_paused = False
+        for slot in self.slots:
+            slot.device_loop.resume()
+            slot.kick()
+        for thread in self.threads:
+            try:
+                thread.vcpu.kvmclock_ctrl()
+            except HostError:  # EINVAL: this guest has no kvmclock (yet), so nothing to forgive
+                pass
+        for thread in self.threads:
+            thread.resume()
+
+    def vcpu_ended(self, outcome: VcpuOutcome) -> None:
+        """A vCPU's loop is over; called in its thread."""
+        self.loop.post(
+            lambda: self.end(StopReason(outcome.ok, f"vCPU {outcome.index}: {outcome.reason}"))
+        )
+
+    def reset_pressed(self) -> None:
+        """The guest wrote 0xfe to the keyboard controller; called in a vCPU's thread."""
+        self.loop.post(lambda: self.end(StopReason(True, "the guest reset the machine")))
+
+    def end(self, reason: StopReason) -> None:
+        """The machine is over; only the first reason counts."""
+        if self.stopped is None:
+            self.stopped = reason
+            self.mark("stopped")
+            self._on_stop(reason)
+
+    def close(self) -> None:
+        """Stop all threads and release everything; devices too."""
+        for thread in self.threads:
+            thread.request_park()
+        for thread in self.threads:
+            thread.stop()
+        for closer in reversed(self._closers):
+            closer()
+        self._closers.clear()
+
+    # ----------------------------------------------------------------- devices
+
+    def send_ctrl_alt_del(self) -> None:
+        """Press the three keys.
+
+        Raises:
+            StateError: the guest has not read earlier ones.
+        """
+        with self.i8042_lock:
+            self.i8042.trigger_ctrl_alt_del()
+
+    def slot_of(self, device: VirtioDevice) -> VirtioSlot:
+        """The slot in which ``device`` sits."""
+        return next(slot for slot in self.slots if slot.device is device)
+
+    def exits(self) -> dict[int, int]:
+        """How often the vCPUs left the guest, by KVM's exit reason."""
+        counts: dict[int, int] = {}
+        for thread in self.threads:
+            for reason, count in enumerate(thread.exits):
+                if count:
+                    counts[reason] = counts.get(reason, 0) + count
+        return counts
