@@ -159,6 +159,7 @@ class VirtioSlot:
         self._irq = EventFd()
         vm.irqfd(self._irq.fd, gsi)
         self.device_loop = DeviceLoop(loop, self._guarded)
+        self._doorbells = [EventFd() for _ in device.queue_sizes]
         self.transport = VirtioMmio(
             device,
             memory,
@@ -167,8 +168,9 @@ class VirtioSlot:
             barrier=make_barrier(),
             warn=warn,
             page=page,
+            kicks=[bell.fd for bell in self._doorbells],
+            calls=[self._irq.fd] * len(self._doorbells),
         )
-        self._doorbells = [EventFd() for _ in device.queue_sizes]
         for index, bell in enumerate(self._doorbells):
             vm.ioeventfd(bell.fd, gpa + VIRTIO_MMIO_QUEUE_NOTIFY, 4, datamatch=index)
             self.device_loop.watch(bell.fd, self._doorbell_handler(index, bell))
@@ -208,6 +210,16 @@ class VirtioSlot:
         """Process what waits in the queues, after a resume or a restore."""
         self._guarded(self.device.kick)
 
+    def pause(self) -> None:
+        """Deliver nothing to the device and have it leave guest memory alone."""
+        self.device_loop.suspend()
+        self._guarded(self.device.pause)
+
+    def resume(self) -> None:
+        """Deliver again, and process what has come meanwhile."""
+        self.device_loop.resume()
+        self.kick()
+
     @property
     def cmdline(self) -> str:
         """How the kernel is told of this device."""
@@ -215,9 +227,9 @@ class VirtioSlot:
 
     def close(self) -> None:
         """Release doorbells, interrupt and the device's backend."""
-        self.device_loop.close()
         with self.lock:
             self.device.deactivate()
+            self.device_loop.close()
             self.device.close()
         for bell in self._doorbells:
             bell.close()

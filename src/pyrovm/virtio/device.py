@@ -54,15 +54,24 @@ if TYPE_CHECKING:
         def config(self) -> None:
             """The configuration space has changed."""
 
+        def leave_to_kernel(self) -> None:
+            """The kernel signals used buffers itself, through ``Activation.calls``, until reset."""
+
 
 QUEUE_SIZE = 256
 EPOLLIN, EPOLLOUT = 1, 4
 
 
 class Activation:
-    """What a device is handed when its driver says DRIVER_OK."""
+    """What a device is handed when its driver says DRIVER_OK.
 
-    __slots__ = ("features", "interrupts", "loop", "memory", "queues")
+    ``kicks`` and ``calls`` hold, for each queue, the eventfd that the driver's notification signals
+    and the one that interrupts the driver: for a data plane in the kernel (vhost).  Such a device
+    mutes the kicks on the loop and says :meth:`Interrupts.leave_to_kernel`.  Both are empty where
+    the transport has no such descriptors.
+    """
+
+    __slots__ = ("calls", "features", "interrupts", "kicks", "loop", "memory", "queues")
 
     def __init__(
         self,
@@ -71,12 +80,16 @@ class Activation:
         features: int,
         interrupts: Interrupts,
         loop: Loop,
+        kicks: Sequence[int] = (),
+        calls: Sequence[int] = (),
     ) -> None:
         self.memory = memory
         self.queues = queues
         self.features = features
         self.interrupts = interrupts
         self.loop = loop
+        self.kicks = kicks
+        self.calls = calls
 
 
 class VirtioDevice:
@@ -128,6 +141,13 @@ class VirtioDevice:
             for queue in self.active.queues:
                 if queue.ready:
                     self.process(queue.index)
+
+    def pause(self) -> None:
+        """The machine stands still: finish what is in flight, leave guest memory alone.
+
+        Until :meth:`kick` no callback and no descriptor is delivered; whoever works for the device
+        elsewhere (the kernel, another process) must stop here.
+        """
 
     def deactivate(self) -> None:
         """The driver is gone (reset, failure): release what ``activate`` took."""

@@ -54,7 +54,7 @@ from pyrovm.virtio.queue import Queue
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from pyrovm.memory.guest_memory import GuestMemory
@@ -99,6 +99,8 @@ class VirtioMmio:
         barrier: Callable[[], object],
         warn: Callable[[str], object],
         page: memoryview | None = None,
+        kicks: Sequence[int] = (),
+        calls: Sequence[int] = (),
     ) -> None:
         self.device = device
         self.page = page if page is not None else memoryview(bytearray(PAGE_SIZE))
@@ -107,6 +109,7 @@ class VirtioMmio:
         self._raise_irq = raise_irq
         self._barrier = barrier
         self._warn = warn
+        self.kicks, self.calls = kicks, calls
         self.queues = [Queue(i, size) for i, size in enumerate(device.queue_sizes)]
         self.broken: str | None = None  # why the device is marked NEEDS_RESET
         self._config_size = 0
@@ -123,6 +126,7 @@ class VirtioMmio:
         self._driver_features = 0
         self._features_sel = 0
         self._queue_sel = 0
+        self._always_pending = 0
         self.broken = None
         for queue in self.queues:
             queue.reset()
@@ -154,6 +158,15 @@ class VirtioMmio:
         self._bump_generation()
         if self._status & VIRTIO_CONFIG_S_DRIVER_OK:
             self._interrupt(VIRTIO_MMIO_INT_CONFIG)
+
+    def leave_to_kernel(self) -> None:
+        """Report used buffers for ever: the kernel interrupts without telling us.
+
+        A driver looks into its queues at every interrupt then, also at one for the configuration;
+        that costs it little, while setting the bit by hand would bring every interrupt to us.
+        """
+        self._always_pending = VIRTIO_MMIO_INT_VRING
+        self.page[VIRTIO_MMIO_INTERRUPT_STATUS] |= VIRTIO_MMIO_INT_VRING
 
     def _interrupt(self, bit: int) -> None:
         page = self.page
@@ -200,7 +213,9 @@ class VirtioMmio:
             return
         if offset == VIRTIO_MMIO_INTERRUPT_ACK:
             if self._status & VIRTIO_CONFIG_S_DRIVER_OK:
-                self.page[VIRTIO_MMIO_INTERRUPT_STATUS] &= ~value & 0xFF
+                page = self.page
+                pending = page[VIRTIO_MMIO_INTERRUPT_STATUS] & ~value
+                page[VIRTIO_MMIO_INTERRUPT_STATUS] = pending | self._always_pending
         elif offset == VIRTIO_MMIO_STATUS:
             self._write_status(value)
         elif offset == VIRTIO_MMIO_QUEUE_SEL:
@@ -298,7 +313,15 @@ class VirtioMmio:
                         self._barrier,
                     )
             self.device.activate(
-                Activation(self._memory, self.queues, self._driver_features, self, self._loop)
+                Activation(
+                    self._memory,
+                    self.queues,
+                    self._driver_features,
+                    self,
+                    self._loop,
+                    self.kicks,
+                    self.calls,
+                )
             )
         except (GuestError, HostError) as error:
             self.fail(f"cannot be activated: {error}")
@@ -306,6 +329,7 @@ class VirtioMmio:
     def _deactivate(self) -> None:
         if self.device.active is not None:
             self.device.deactivate()
+        self._always_pending = 0
         for queue in self.queues:
             queue.deactivate()
 

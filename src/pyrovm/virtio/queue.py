@@ -26,7 +26,7 @@ from pyrovm.errors import GuestError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import TypedDict
 
     from pyrovm.memory.guest_memory import GuestMemory
@@ -56,15 +56,17 @@ class QueueError(GuestError):
 class Chain:
     """One request: live views of what the device may read, then of what it may write.
 
-    ``head`` identifies it when it is given back; sizes are in bytes.
+    ``head`` identifies it when it is given back; sizes are in bytes.  ``writable_at`` has the gpa
+    of each writable view, for who fills it later than :meth:`Queue.pop` marked it dirty.
     """
 
-    __slots__ = ("head", "readable", "readable_size", "writable", "writable_size")
+    __slots__ = ("head", "readable", "readable_size", "writable", "writable_at", "writable_size")
 
     def __init__(self, head: int) -> None:
         self.head = head
         self.readable: list[memoryview] = []
         self.writable: list[memoryview] = []
+        self.writable_at: list[int] = []
         self.readable_size = 0
         self.writable_size = 0
 
@@ -202,6 +204,7 @@ class Queue:
             gpa, length, flags, following = _descriptor_at(table, index * 16)
             if flags & VRING_DESC_F_WRITE:
                 writable.append(memory.writable(gpa, length))
+                chain.writable_at.append(gpa)
                 chain.writable_size += length
             elif writable:
                 raise QueueError(
@@ -222,9 +225,9 @@ class Queue:
         self.next_avail = (next_avail + 1) & 0xFFFF
         return chain
 
-    def undo_pop(self) -> None:
-        """Put the chain that was popped last back, to find it again later."""
-        self.next_avail = (self.next_avail - 1) & 0xFFFF
+    def undo_pop(self, count: int = 1) -> None:
+        """Put the ``count`` chains that were popped last back, to find them again later."""
+        self.next_avail = (self.next_avail - count) & 0xFFFF
 
     def push(self, head: int, written: int) -> None:
         """Give a chain back, ``written`` bytes of it filled.  hot: per request."""
@@ -234,6 +237,19 @@ class Queue:
         ring[slot + 1] = written
         self.next_used = next_used = (self.next_used + 1) & 0xFFFF
         self._used[1] = next_used
+        memory = self._memory
+        if memory is not None and memory.tracks_dirty:
+            memory.mark_dirty(self.used, 6 + 8 * self.size)
+
+    def push_all(self, used: Sequence[tuple[int, int]]) -> None:
+        """Give several (head, written) back as one: the driver sees all of them or none."""
+        ring, mask, at = self._ring, self._mask, self.next_used
+        for head, written in used:
+            slot = (at & mask) * 2
+            ring[slot] = head
+            ring[slot + 1] = written
+            at += 1
+        self.next_used = self._used[1] = at & 0xFFFF
         memory = self._memory
         if memory is not None and memory.tracks_dirty:
             memory.mark_dirty(self.used, 6 + 8 * self.size)
@@ -249,6 +265,11 @@ class Queue:
             event = self._avail[2 + self.size]
             return ((new - event - 1) & 0xFFFF) < ((new - old) & 0xFFFF)
         return not self._avail[0] & VRING_AVAIL_F_NO_INTERRUPT
+
+    def continue_at(self, next_avail: int, next_used: int) -> None:
+        """Go on where another server of this queue (the kernel) stopped."""
+        self.next_avail = next_avail & 0xFFFF
+        self.next_used = self._signalled = next_used & 0xFFFF
 
     def disable_notifications(self) -> None:
         """Ask the driver not to ring while we are looking anyway."""

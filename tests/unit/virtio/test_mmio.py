@@ -275,3 +275,25 @@ def test_no_sequence_of_writes_does_more_than_break_the_device(writes):
             except GuestError as error:
                 driver.transport.fail(str(error))
     assert driver.read(v.VIRTIO_MMIO_MAGIC_VALUE) == 0x74726976
+
+
+def test_a_device_in_the_kernel_always_reports_used_buffers_until_reset():
+    driver = fresh()
+    driver.transport.leave_to_kernel()
+    assert driver.read(v.VIRTIO_MMIO_INTERRUPT_STATUS) == 1
+    driver.write(v.VIRTIO_MMIO_INTERRUPT_ACK, 1)
+    assert driver.read(v.VIRTIO_MMIO_INTERRUPT_STATUS) == 1
+    driver.transport.config()
+    assert driver.read(v.VIRTIO_MMIO_INTERRUPT_STATUS) == 3
+    driver.write(v.VIRTIO_MMIO_INTERRUPT_ACK, 3)
+    assert driver.read(v.VIRTIO_MMIO_INTERRUPT_STATUS) == 1
+    driver.bring_up()
+    assert driver.read(v.VIRTIO_MMIO_INTERRUPT_STATUS) == 0
+
+
+def test_the_device_learns_which_descriptors_kick_and_interrupt():
+    driver = fresh(bring_up=False)
+    driver.transport.kicks, driver.transport.calls = [7, 8], [9, 9]
+    driver.bring_up()
+    assert driver.device.active.kicks == [7, 8]
+    assert driver.device.active.calls == [9, 9]

@@ -292,3 +292,40 @@ def test_random_descriptors_end_in_a_chain_or_a_guest_error(table, heads):
         assert chain.readable_size == sum(len(x) for x in chain.readable)
         assert chain.writable_size == sum(len(x) for x in chain.writable)
         queue.push(chain.head, 0)
+
+
+def test_chains_given_back_together_appear_with_one_step_of_the_index():
+    memory, driver, queue = make()
+    heads = [driver.add([], [(BUFFERS, 4)]) for _ in range(3)]
+    for _ in heads:
+        queue.pop()
+    queue.push_all([(heads[2], 9), (heads[0], 8), (heads[1], 7)])
+    assert memory.read(driver.used + 2, 2) == b"\3\0"
+    assert driver.take_used() == [(heads[2], 9), (heads[0], 8), (heads[1], 7)]
+    assert queue.needs_signal()
+
+
+def test_chains_given_back_together_wrap_around_the_ring():
+    _, driver, queue = make()
+    queue.continue_at(0xFFFE, 0xFFFE)
+    driver.used_index = driver.avail_index = 0xFFFE
+    heads = [driver.add([], [(BUFFERS, 4)]) for _ in range(4)]
+    assert [queue.pop().head for _ in heads] == heads
+    queue.push_all([(head, 1) for head in heads])
+    assert queue.next_used == 2
+    assert driver.take_used() == [(head, 1) for head in heads]
+
+
+def test_a_queue_continues_where_another_server_stopped():
+    _, driver, queue = make()
+    for _ in range(5):
+        driver.add([(BUFFERS, 4)], [])
+    queue.continue_at(3, 3)
+    assert queue.pending == 2
+    assert not queue.needs_signal()
+
+
+def test_a_chain_knows_where_its_writable_buffers_are():
+    _, driver, queue = make()
+    driver.add([(BUFFERS, 4)], [(BUFFERS + 0x1000, 8), (BUFFERS + 0x3000, 9)])
+    assert queue.pop().writable_at == [BUFFERS + 0x1000, BUFFERS + 0x3000]
