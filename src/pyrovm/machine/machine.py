@@ -94,7 +94,7 @@ class Machine:
         for thread in self.threads:
             thread.park()
         for slot in self.slots:
-            slot.device_loop.suspend()
+            slot.pause()
         self.is_paused = True
 
     def resume(self) -> None:
@@ -103,8 +103,7 @@ class Machine:
             return
         self.is_paused = False
         for slot in self.slots:
-            slot.device_loop.resume()
-            slot.kick()
+            slot.resume()
         for thread in self.threads:
             try:
                 thread.vcpu.kvmclock_ctrl()
