@@ -153,11 +153,9 @@ class Vcpu:
         Raises:
             HostError: KVM refused the table.
         """
-        buffer = with_tail(abi.kvm_cpuid2, abi.kvm_cpuid_entry2, len(cpuid))
-        abi.kvm_cpuid2(buffer).nent = len(cpuid)
-        slots = entries(buffer, abi.kvm_cpuid2, abi.kvm_cpuid_entry2, len(cpuid))
-        for slot, entry in zip(slots, cpuid, strict=True):
-            slot.view[:] = entry.view
+        header = abi.kvm_cpuid2()
+        header.nent = len(cpuid)
+        buffer = bytearray(b"".join((header.view, *(entry.view for entry in cpuid))))
         ioctl_buffer(self.fd, abi.KVM_SET_CPUID2, buffer, what="KVM_SET_CPUID2")
 
     def msrs(self, indices: Iterable[int]) -> dict[int, int]:
