@@ -201,8 +201,8 @@ MODULES = {
         ],
     },
     "io_uring": {
-        "headers": ["linux/io_uring.h"],
-        "about": "io_uring's structures (io_uring_setup(2), io_uring_enter(2)).",
+        "headers": ["linux/io_uring.h", "asm/unistd.h"],
+        "about": "io_uring: its system calls and structures (io_uring_setup(2), io_uring_enter(2)).",
         "structs": [
             "io_sqring_offsets",
             "io_cqring_offsets",
@@ -211,6 +211,7 @@ MODULES = {
             "io_uring_cqe",
         ],
         "constants": [
+            r"__NR_io_uring_(setup|enter|register)",
             r"IORING_OP_(READ|WRITE|READV|WRITEV|FSYNC)",
             r"IORING_OFF_.*",
             r"IORING_ENTER_GETEVENTS",

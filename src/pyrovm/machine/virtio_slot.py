@@ -36,13 +36,13 @@ class DeviceLoop:
         self._loop = loop
         self._guard = guard
         self._watched: dict[int, tuple[Callable[[int], None], int]] = {}
-        self._timers: list[DeviceTimer] = []
-        self._suspended = False
+        self.is_suspended = False
+        self.armed: set[DeviceTimer] = set()  # not all: a guest may reset its device for ever
 
     def watch(self, fd: int, callback: Callable[[int], None], events: int = 1) -> None:
         """Call ``callback(events)`` when ``fd`` is ready."""
         self._watched[fd] = (callback, events)
-        if not self._suspended:
+        if not self.is_suspended:
             self._register(fd)
 
     def _register(self, fd: int) -> None:
@@ -54,7 +54,7 @@ class DeviceLoop:
         callback, known = self._watched[fd]
         if known != events:
             self._watched[fd] = (callback, events)
-            if not self._suspended:
+            if not self.is_suspended:
                 self._loop.modify(fd, events)
 
     def unwatch(self, fd: int) -> None:
@@ -64,59 +64,65 @@ class DeviceLoop:
 
     def timer(self, callback: Callable[[], None]) -> DeviceTimer:
         """A new timer, not armed."""
-        timer = DeviceTimer(self._loop, lambda: self._guard(callback))
-        self._timers.append(timer)
-        return timer
+        return DeviceTimer(self, self._loop, lambda: self._guard(callback))
 
     def suspend(self) -> None:
         """Deliver nothing until :meth:`resume`."""
-        self._suspended = True
+        self.is_suspended = True
         for fd in self._watched:
             self._loop.unwatch(fd)
-        for timer in self._timers:
+        for timer in self.armed:
             timer.suspend()
 
     def resume(self) -> None:
         """Deliver again; what became ready meanwhile is delivered in the next round."""
-        self._suspended = False
+        self.is_suspended = False
         for fd in self._watched:
             self._register(fd)
-        for timer in self._timers:
+        for timer in self.armed:
             timer.resume()
 
     def close(self) -> None:
         """Drop every descriptor and timer."""
         for fd in list(self._watched):
             self.unwatch(fd)
-        for timer in self._timers:
+        for timer in list(self.armed):
             timer.disarm()
-        self._timers.clear()
 
 
 class DeviceTimer:
     """A one-shot timer that stands still, with the time it had left, while suspended."""
 
-    def __init__(self, loop: EventLoop, callback: Callable[[], None]) -> None:
-        self._timer: LoopTimer = loop.timer(callback)
+    def __init__(
+        self, device_loop: DeviceLoop, loop: EventLoop, callback: Callable[[], None]
+    ) -> None:
+        self._device_loop = device_loop
+        self._callback = callback
+        self._timer: LoopTimer = loop.timer(self._fire)
         self._left: float | None = None
-        self._suspended = False
+
+    def _fire(self) -> None:
+        self._device_loop.armed.discard(self)
+        self._callback()
 
     def arm(self, seconds: float) -> None:
         """Fire once, ``seconds`` from now; replaces an earlier setting."""
-        if self._suspended:
+        self._device_loop.armed.add(self)
+        if self._device_loop.is_suspended:
             self._left = seconds
         else:
             self._timer.arm(seconds)
 
     def disarm(self) -> None:
         """Do not fire."""
+        self._device_loop.armed.discard(self)
         self._left = None
         self._timer.disarm()
 
     @property
     def armed(self) -> bool:
         """Whether it will fire."""
-        return self._timer.armed or self._left is not None
+        return self in self._device_loop.armed
 
     def suspend(self) -> None:
         """Stop the clock."""
@@ -125,11 +131,9 @@ class DeviceTimer:
         if self._timer.armed:
             self._left = max(0.0, self._timer.deadline - monotonic())
             self._timer.disarm()
-        self._suspended = True
 
     def resume(self) -> None:
         """Let the clock run on."""
-        self._suspended = False
         if self._left is not None:
             self._timer.arm(self._left)
             self._left = None
