@@ -22,7 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pyrovm.arch.x86.template import MsrModifier, Template
+    from pyrovm.config.cpu_template import CpuTemplate, MsrModifier
     from pyrovm.kvm.system import Kvm
     from pyrovm.kvm.vcpu import Vcpu
 
@@ -51,7 +51,7 @@ def build_model(
     vcpu_count: int,
     smt: bool,
     tsc_khz: int,
-    template: Template | None = None,
+    template: CpuTemplate | None = None,
 ) -> CpuModel:
     """The model that this host, the configuration and a template add up to.
 

@@ -11,58 +11,38 @@ from pyrovm.errors import ConfigError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from typing import Protocol
 
     from pyrovm.arch.x86.cpuid.table import CpuidTable
+    from pyrovm.config.cpu_template import CpuidLeafModifier, CpuTemplate, MsrModifier
 
-    class CpuidModifier(Protocol):
-        """Bits of one leaf: ``registers`` maps ``eax`` to ``edx`` to (filter, value)."""
-
-        @property
-        def leaf(self) -> int: ...
-        @property
-        def subleaf(self) -> int: ...
-        @property
-        def registers(self) -> Mapping[str, tuple[int, int]]: ...
-
-    class MsrModifier(Protocol):
-        """Bits of one MSR: those set in ``filter`` become those of ``value``."""
-
-        @property
-        def addr(self) -> int: ...
-        @property
-        def filter(self) -> int: ...
-        @property
-        def value(self) -> int: ...
-
-    class Template(Protocol):
-        """A CPU template, static or the caller's own."""
-
-        @property
-        def cpuid_modifiers(self) -> Iterable[CpuidModifier]: ...
-        @property
-        def msr_modifiers(self) -> Iterable[MsrModifier]: ...
+    Template = CpuTemplate
 
 
 class TemplateError(ConfigError):
     """The template cannot be used on this host."""
 
 
-def apply_cpuid(table: CpuidTable, modifiers: Iterable[CpuidModifier]) -> None:
+def capability_changes(template: Template) -> list[tuple[int, bool]]:
+    """(number, required) of the KVM capabilities that the template adds or takes back."""
+    return [(change.number, not change.is_removed) for change in template.kvm_capabilities]
+
+
+def apply_cpuid(table: CpuidTable, modifiers: Iterable[CpuidLeafModifier]) -> None:
     """Change ``table`` as the template says; normalization comes after and wins.
 
     Raises:
         TemplateError: the host does not offer a leaf.
     """
-    for modifier in modifiers:
-        entry = table.get(modifier.leaf, modifier.subleaf)
+    for leaf in modifiers:
+        entry = table.get(leaf.leaf, leaf.subleaf)
         if entry is None:
             raise TemplateError(
-                f"Failed to apply the CPU template: CPUID leaf {modifier.leaf:#x}, subleaf "
-                f"{modifier.subleaf:#x} is not offered by this host's KVM"
+                f"Failed to apply the CPU template: CPUID leaf {leaf.leaf:#x}, subleaf "
+                f"{leaf.subleaf:#x} is not offered by this host's KVM"
             )
-        for register, (mask, value) in modifier.registers.items():
-            setattr(entry, register, getattr(entry, register) & ~mask | value & mask)
+        for modifier in leaf.modifiers:
+            value = getattr(entry, modifier.register)
+            setattr(entry, modifier.register, modifier.bitmap.apply(value))
 
 
 def apply_msrs(current: Mapping[int, int], modifiers: Iterable[MsrModifier]) -> dict[int, int]:
@@ -79,5 +59,5 @@ def apply_msrs(current: Mapping[int, int], modifiers: Iterable[MsrModifier]) -> 
                 f"Failed to apply the CPU template: MSR {modifier.addr:#x} is not offered by this "
                 "host's KVM"
             )
-        changed[modifier.addr] = value & ~modifier.filter | modifier.value & modifier.filter
+        changed[modifier.addr] = modifier.bitmap.apply(value)
     return changed

@@ -6,13 +6,19 @@ of another vendor or of a model that the template was not made for.
 
 from __future__ import annotations
 
+from pyrovm.abi.kvm import KVM_CPUID_FLAG_SIGNIFCANT_INDEX
 from pyrovm.arch.x86.cpuid.table import AMD, INTEL
 from pyrovm.arch.x86.template import TemplateError
+from pyrovm.config.cpu_template import (
+    BitMask,
+    CpuidLeafModifier,
+    CpuidRegisterModifier,
+    CpuTemplate,
+    MsrModifier,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from pyrovm.arch.x86.cpuid.table import CpuidTable
 
 # (family, model, stepping)
@@ -25,51 +31,12 @@ ARCH_CAPABILITIES = 0x10A
 ALL_BITS = 2**64 - 1
 
 
-class StaticCpuidModifier:
-    """Bits of one leaf; ``registers`` maps a register's name to (filter, value)."""
-
-    __slots__ = ("leaf", "registers", "subleaf")
-
-    def __init__(self, leaf: int, subleaf: int, registers: Mapping[str, tuple[int, int]]) -> None:
-        self.leaf = leaf
-        self.subleaf = subleaf
-        self.registers = registers
-
-
-class StaticMsrModifier:
-    """Bits of one MSR: those set in ``filter`` become those of ``value``."""
-
-    __slots__ = ("addr", "filter", "value")
-
-    def __init__(self, addr: int, filter: int, value: int) -> None:  # noqa: A002 (the API's word)
-        self.addr = addr
-        self.filter = filter
-        self.value = value
-
-
-class StaticTemplate:
-    """A static template: for CPUs of ``vendor`` and one of ``models``."""
-
-    __slots__ = ("cpuid_modifiers", "models", "msr_modifiers", "name", "vendor")
-
-    def __init__(
-        self,
-        name: str,
-        vendor: str,
-        models: tuple[tuple[int, int, int], ...],
-        cpuid: dict[tuple[int, int], dict[str, tuple[int, int]]],
-        msrs: tuple[StaticMsrModifier, ...] = (),
-    ) -> None:
-        self.name = name
-        self.vendor = vendor
-        self.models = models
-        self.cpuid_modifiers = [StaticCpuidModifier(*key, bits) for key, bits in cpuid.items()]
-        self.msr_modifiers = list(msrs)
-
+# Bits of leaves: (leaf, subleaf) -> {register: (bits that are forced, what to)}.
+_Leaves = dict[tuple[int, int], dict[str, tuple[int, int]]]
 
 # What T2, T2S, T2CL and T2A hide alike: the signature becomes Haswell's (family 6, model 0x3f), and
 # what came after Haswell goes, AVX-512 and its state components first.
-_HASWELL = {
+_HASWELL: _Leaves = {
     (0x1, 0): {
         "eax": (0x0FFF3FFF, 0x000306F2),
         # DTES64 MONITOR DS-CPL VMX SMX EIST TM2 CNXT-ID SDBG xTPR PDCM DCA
@@ -100,7 +67,7 @@ _T2 = _HASWELL | {
     (0x80000008, 0): {"ebx": (0x00000200, 0)},  # WBNOINVD
 }
 
-_C3 = {
+_C3: _Leaves = {
     (0x1, 0): {
         "eax": (0x0FFF3FFF, 0x000306E4),  # Ivy Bridge
         # DTES64 MONITOR DS-CPL VMX TM2 CNXT-ID SDBG FMA xTPR PDCM MOVBE
@@ -133,52 +100,66 @@ _T2A = _HASWELL | {
 
 # The same mitigations on every CPU, the weakest's: RSBA SKIP_L1DFL IF_PSCHANGE_MC_NO
 # MISC_PACKAGE_CTLS ENERGY_FILTERING_CTL FB_CLEAR RRSBA GDS_NO RFDS_NO.
-_T2S_MSRS = (StaticMsrModifier(ARCH_CAPABILITIES, ALL_BITS, 0x0C0A0C4C),)
+_T2S_MSRS = {ARCH_CAPABILITIES: (ALL_BITS, 0x0C0A0C4C)}
 
 # Off is what is no mitigation: MCU_CONTROL MISC_PACKAGE_CTLS ENERGY_FILTERING_CTL DOITM
 # FB_CLEAR_CTRL BHI_NO XAPIC_DISABLE_STATUS OVERCLOCKING_STATUS GDS_CTRL and reserved bits.
-_T2CL_MSRS = (StaticMsrModifier(ARCH_CAPABILITIES, 0xFFFF_FFFF_E2F5_1E00, 0),)
+_T2CL_MSRS = {ARCH_CAPABILITIES: (0xFFFF_FFFF_E2F5_1E00, 0)}
 
 
-def _build(name: str) -> StaticTemplate | None:
-    """Built when asked for: nearly no start has a static template."""
-    if name == "C3":
-        return StaticTemplate(name, INTEL, (SKYLAKE, CASCADE_LAKE, ICE_LAKE), _C3)
-    if name == "T2":
-        return StaticTemplate(name, INTEL, (SKYLAKE, CASCADE_LAKE, ICE_LAKE), _T2)
-    if name == "T2S":
-        return StaticTemplate(name, INTEL, (SKYLAKE, CASCADE_LAKE), _T2, _T2S_MSRS)
-    if name == "T2CL":
-        return StaticTemplate(name, INTEL, (CASCADE_LAKE, ICE_LAKE), _T2CL, _T2CL_MSRS)
-    if name == "T2A":
-        return StaticTemplate(name, AMD, (MILAN,), _T2A)
-    return None
+# name -> vendor, models, leaves, MSRs
+_TEMPLATES: dict[
+    str, tuple[str, tuple[tuple[int, int, int], ...], _Leaves, dict[int, tuple[int, int]]]
+] = {
+    "C3": (INTEL, (SKYLAKE, CASCADE_LAKE, ICE_LAKE), _C3, {}),
+    "T2": (INTEL, (SKYLAKE, CASCADE_LAKE, ICE_LAKE), _T2, {}),
+    "T2S": (INTEL, (SKYLAKE, CASCADE_LAKE), _T2, _T2S_MSRS),
+    "T2CL": (INTEL, (CASCADE_LAKE, ICE_LAKE), _T2CL, _T2CL_MSRS),
+    "T2A": (AMD, (MILAN,), _T2A, {}),
+}
 
 
-def static_template(name: str, host: CpuidTable) -> StaticTemplate:
+def static_template(name: str, host: CpuidTable) -> CpuTemplate:
     """The template ``name`` (``C3 T2 T2S T2CL T2A``), for a host with the CPUID ``host``.
 
     Raises:
         TemplateError: there is none of that name, or it is not made for this CPU.
     """
-    template = _build(name)
-    if template is None:
+    if name not in _TEMPLATES:
         raise TemplateError(f"Failed to get CPU template: Invalid static CPU template: {name}")
-    if host.vendor != template.vendor:
+    vendor, models, leaves, msrs = _TEMPLATES[name]
+    if host.vendor != vendor:
         raise TemplateError(
             "Failed to get CPU template: CPU vendor mismatched between actual CPU and CPU template."
         )
-    if host.model not in template.models:
+    if host.model not in models:
         raise TemplateError(
             "Failed to get CPU template: The current CPU model is not permitted to apply the CPU "
             "template."
         )
-    return template
+    return CpuTemplate(
+        cpuid_modifiers=[
+            CpuidLeafModifier(
+                leaf=leaf,
+                subleaf=subleaf,
+                flags=KVM_CPUID_FLAG_SIGNIFCANT_INDEX if leaf in (0x7, 0xD) else 0,
+                modifiers=[
+                    CpuidRegisterModifier(register=register, bitmap=BitMask(filter=mask, value=to))
+                    for register, (mask, to) in registers.items()
+                ],
+            )
+            for (leaf, subleaf), registers in leaves.items()
+        ],
+        msr_modifiers=[
+            MsrModifier(addr=address, bitmap=BitMask(filter=mask, value=to))
+            for address, (mask, to) in msrs.items()
+        ],
+    )
 
 
-def warning(template: StaticTemplate, host: CpuidTable) -> str:
+def warning(name: str, host: CpuidTable) -> str:
     """What the log should say about this template on this CPU; empty where nothing."""
-    if template.name == "C3" and host.model == SKYLAKE:
+    if name == "C3" and host.model == SKYLAKE:
         return (
             "C3 on this CPU: ARCH_CAPABILITIES does not enumerate FBSDP_NO, PSDP_NO and "
             "SBDR_SSDP_NO, so the guest kernel does not mitigate MMIO stale data"

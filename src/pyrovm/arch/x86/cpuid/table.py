@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 INTEL = "GenuineIntel"
 AMD = "AuthenticAMD"
 
-KVM_SIGNATURE = 0x40000000
+MAX_ENTRIES = 256  # KVM_MAX_CPUID_ENTRIES
 
 
 class CpuidTable:
@@ -37,6 +37,25 @@ class CpuidTable:
     def copy(self) -> CpuidTable:
         """A table of the same contents."""
         return CpuidTable(self._entries.values())
+
+    def state(self) -> bytes:
+        """The entries in KVM's layout, one behind the other."""
+        return b"".join(bytes(entry) for entry in self._entries.values())
+
+    @classmethod
+    def from_state(cls, data: bytes) -> CpuidTable:
+        """The table that :meth:`state` described.
+
+        Raises:
+            ValueError: not whole entries, or more than KVM takes.
+        """
+        count, rest = divmod(len(data), kvm_cpuid_entry2.SIZE)
+        if rest or count > MAX_ENTRIES:
+            raise ValueError(f"{len(data)} bytes are no CPUID table of up to {MAX_ENTRIES} entries")
+        size = kvm_cpuid_entry2.SIZE
+        return cls(
+            kvm_cpuid_entry2.from_bytes(data[at : at + size]) for at in range(0, len(data), size)
+        )
 
     def get(self, leaf: int, subleaf: int = 0) -> kvm_cpuid_entry2 | None:
         """The live entry, or None."""
