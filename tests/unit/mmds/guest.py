@@ -10,7 +10,6 @@ from pyrovm.mmds.counters import MmdsCounters
 from pyrovm.mmds.frames import (
     ACK,
     ETHERNET,
-    ETHERTYPE_ARP,
     ETHERTYPE_IPV4,
     FIN,
     IPPROTO_TCP,
@@ -83,8 +82,8 @@ def counting_bytes():
 class Guest:
     """A stack and what surrounds it."""
 
-    def __init__(self, config=None, value=STORE, now_ms=1_000_000, limit_bytes=51_200):
-        self.clock = Clock(now_ms)
+    def __init__(self, config=None, value=STORE, clock=None, limit_bytes=51_200):
+        self.clock = clock or Clock()
         self.store = DataStore(limit_bytes)
         if value is not None:
             self.store.put(value)
@@ -145,9 +144,7 @@ class Client:
         at = self.seq if seq is None else seq
         acked = self.expected if ack is None else ack
         size = self.window if window is None else window
-        segment = Segment(
-            self.port, 80, at & SEQ_MASK, acked & SEQ_MASK, flags, size, payload, mss
-        )
+        segment = Segment(self.port, 80, at & SEQ_MASK, acked & SEQ_MASK, flags, size, payload, mss)
         return self.guest.transmit(segment)
 
     def connect(self):

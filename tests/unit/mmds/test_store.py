@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pyrovm.config.serde.value import parse_value
 from pyrovm.config.serde.writer import dumps
-from pyrovm.errors import ConfigError, PyrovmError, StateError
+from pyrovm.errors import ConfigError, StateError
 from pyrovm.mmds.store import (
     DataStore,
     NotFound,
@@ -244,7 +244,6 @@ def test_every_path_of_every_value_is_found_or_refused_by_name(value, path):
     for as_json in (True, False):
         try:
             text = store.render(path, as_json=as_json)
-        except PyrovmError as error:
-            assert isinstance(error, NotFound | UnsupportedType)
-        else:
-            assert isinstance(text, str)
+        except (NotFound, UnsupportedType):
+            continue
+        assert isinstance(text, str)
