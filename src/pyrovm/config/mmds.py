@@ -25,7 +25,7 @@ DEFAULT_IPV4_ADDRESS = "169.254.169.254"
 
 
 class MmdsConfig(Record):
-    """``ipv4_address`` in dotted form; None means the default address."""
+    """``version`` is V1 or V2, ``ipv4_address`` in dotted form."""
 
     __slots__ = ("imds_compat", "ipv4_address", "network_interfaces", "version")
 
@@ -34,7 +34,7 @@ class MmdsConfig(Record):
         *,
         network_interfaces: Sequence[str],
         version: str = "V1",
-        ipv4_address: str | None = None,
+        ipv4_address: str = DEFAULT_IPV4_ADDRESS,
         imds_compat: bool = False,
     ) -> None:
         self.version = version
@@ -42,16 +42,11 @@ class MmdsConfig(Record):
         self.ipv4_address = ipv4_address
         self.imds_compat = imds_compat
 
-    @property
-    def address(self) -> str:
-        """The address in force."""
-        return self.ipv4_address or DEFAULT_IPV4_ADDRESS
-
     def to_json(self) -> Any:
         return {
             "version": self.version,
             "network_interfaces": self.network_interfaces,
-            "ipv4_address": self.address,
+            "ipv4_address": self.ipv4_address,
             "imds_compat": self.imds_compat,
         }
 
@@ -79,7 +74,7 @@ def check_mmds(config: MmdsConfig, iface_ids: Collection[str]) -> None:
     Raises:
         ConfigError: the address is not link local, or an interface is missing.
     """
-    first, second, third, _ = map(int, config.address.split("."))
+    first, second, third, _ = map(int, config.ipv4_address.split("."))
     if (first, second) != (169, 254) or not 1 <= third <= 254:  # RFC 3927, section 2.1
         raise ConfigError("The MMDS IPv4 address is not link local.")
     if not config.network_interfaces:
@@ -98,7 +93,11 @@ MMDS_CONFIG = struct(
     (
         optional("version", enum("V1", "V2"), "V1"),
         required("network_interfaces", sequence(string)),
-        optional("ipv4_address", located(converted(parse_ipv4, "IPv4 address"))),
+        optional(
+            "ipv4_address",
+            located(converted(parse_ipv4, "IPv4 address")),
+            DEFAULT_IPV4_ADDRESS,
+        ),
         optional("imds_compat", boolean, False),
     ),
     MmdsConfig,
