@@ -157,7 +157,7 @@ class VirtioBalloon(VirtioDevice):
         active = self._driver()
         memory_mib = active.memory.size >> 20
         if amount_mib > memory_mib:
-            raise ConfigError(f"Balloon: Requested memory should be less than {memory_mib}MiB")
+            raise ConfigError(f"Requested memory should be less than {memory_mib}MiB")
         self.num_pages = mib_to_pages(amount_mib)
         active.interrupts.config()
 
@@ -170,7 +170,7 @@ class VirtioBalloon(VirtioDevice):
         if interval_s == self.stats_interval_s:
             return
         if not interval_s or not self.stats_interval_s:
-            raise StateError("Balloon: Statistics cannot be enabled/disabled after activation.")
+            raise StateError("Statistics cannot be enabled/disabled after activation.")
         self.stats_interval_s = interval_s
         if self._stats_timer is not None:
             self._stats_timer.arm(0.0)
@@ -182,7 +182,7 @@ class VirtioBalloon(VirtioDevice):
             StateError: statistics are off.
         """
         if not self.stats_interval_s:
-            raise StateError("Balloon: Received stats query when stats are disabled.")
+            raise StateError("Received stats query when stats are disabled.")
         return {
             "target_pages": self.num_pages,
             "actual_pages": self.actual_pages,
@@ -224,11 +224,11 @@ class VirtioBalloon(VirtioDevice):
 
     def _hinting_on(self) -> None:
         if not self.offers(VIRTIO_BALLOON_F_FREE_PAGE_HINT):
-            raise StateError("Balloon: Attempting to use hinting when not enabled")
+            raise StateError("Attempting to use hinting when not enabled")
 
     def _driver(self) -> Activation:
         if self.active is None:
-            raise StateError("Balloon: Device not activated yet.")
+            raise StateError("Device not activated yet.")
         return self.active
 
     # -------------------------------------------------------------- life cycle

@@ -34,7 +34,7 @@ def mib_to_pages(amount_mib: int) -> int:
         ConfigError: the configuration space has no room for the number.
     """
     if amount_mib > MAX_PAGES // PAGES_PER_MIB:
-        raise ConfigError("Balloon: Amount of pages requested is too large.")
+        raise ConfigError("Amount of pages requested is too large.")
     return amount_mib * PAGES_PER_MIB
 
 

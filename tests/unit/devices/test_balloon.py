@@ -165,14 +165,14 @@ def test_a_new_target_is_announced_to_the_driver():
 def test_a_target_above_the_guests_memory_is_refused():
     driver, _ = driven(1)
     for amount in (17, 1 << 24, (1 << 32) - 1):
-        with pytest.raises(ConfigError, match="Balloon: Requested memory should be less than 16Mi"):
+        with pytest.raises(ConfigError, match="Requested memory should be less than 16Mi"):
             driver.device.update_size(amount)
     assert driver.device.num_pages == 256
 
 
 def test_without_a_driver_there_is_no_new_target():
     device, _ = balloon()
-    with pytest.raises(StateError, match="Balloon: Device not activated yet"):
+    with pytest.raises(StateError, match="Device not activated yet"):
         device.update_size(0)
 
 
@@ -299,7 +299,7 @@ def test_statistics_are_neither_switched_on_nor_off_later():
     device.update_stats_interval(0)
     with pytest.raises(StateError, match="cannot be enabled/disabled after activation"):
         device.update_stats_interval(1)
-    with pytest.raises(StateError, match="Balloon: Received stats query when stats are disabled"):
+    with pytest.raises(StateError, match="Received stats query when stats are disabled"):
         device.stats()
     device, _ = balloon(stats_interval_s=1)
     with pytest.raises(StateError, match="cannot be enabled/disabled after activation"):
@@ -388,13 +388,13 @@ def test_hinting_that_is_off_cannot_be_used():
         driver.device.stop_hinting,
         driver.device.hinting_status,
     ):
-        with pytest.raises(StateError, match="Balloon: Attempting to use hinting when not enabled"):
+        with pytest.raises(StateError, match="Attempting to use hinting when not enabled"):
             call()
 
 
 def test_hinting_needs_a_driver():
     device, _ = balloon(free_page_hinting=True)
-    with pytest.raises(StateError, match="Balloon: Device not activated yet"):
+    with pytest.raises(StateError, match="Device not activated yet"):
         device.start_hinting()
 
 
