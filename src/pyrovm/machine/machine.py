@@ -13,13 +13,15 @@ if TYPE_CHECKING:
 
     from pyrovm.devices.i8042 import I8042
     from pyrovm.devices.serial import Serial
-    from pyrovm.host.eventfd import EventFd
+    from pyrovm.devices.vmclock import VmClock
+    from pyrovm.devices.vmgenid import VmGenId
     from pyrovm.kvm.system import Kvm
     from pyrovm.kvm.vm import Vm
     from pyrovm.machine.bus import Bus
     from pyrovm.machine.console import SerialInput, SerialOutput
     from pyrovm.machine.loop import EventLoop
     from pyrovm.machine.ram import Ram
+    from pyrovm.machine.vcpu_setup import CpuModel
     from pyrovm.machine.vcpu_thread import VcpuOutcome, VcpuThread
     from pyrovm.machine.virtio_slot import VirtioSlot
     from pyrovm.virtio.device import VirtioDevice
@@ -57,7 +59,9 @@ class Machine:
         self.input: SerialInput | None = None
         self.slots: list[VirtioSlot] = []
         self.threads: list[VcpuThread] = []
-        self.eventfds: list[EventFd] = []
+        self.vmgenid: VmGenId
+        self.vmclock: VmClock
+        self.cpu_model: CpuModel
         self.timeline: dict[str, int] = {}
         self.stopped: StopReason | None = None
         self.is_paused = False
@@ -122,6 +126,11 @@ class Machine:
         """The guest wrote 0xfe to the keyboard controller; called in a vCPU's thread."""
         self.loop.post(lambda: self.end(StopReason(True, "the guest reset the machine")))
 
+    def serial_has_room(self) -> None:
+        """The guest has read from the serial port; called in a vCPU's thread."""
+        if self.input is not None:
+            self.input.on_room()
+
     def end(self, reason: StopReason) -> None:
         """The machine is over; only the first reason counts."""
         if self.stopped is None:
@@ -129,12 +138,22 @@ class Machine:
             self.mark("stopped")
             self._on_stop(reason)
 
-    def close(self) -> None:
-        """Stop all threads and release everything; devices too."""
+    def close(self, *, devices: bool = True) -> None:
+        """Stop all threads and release everything; ``devices`` False keeps those for another try.
+
+        Raises:
+            HostError: a vCPU did not stop.
+        """
         for thread in self.threads:
             thread.request_park()
         for thread in self.threads:
             thread.stop()
+        self.threads.clear()
+        for slot in self.slots:
+            slot.close()
+            if devices:
+                slot.device.close()
+        self.slots.clear()
         for closer in reversed(self._closers):
             closer()
         self._closers.clear()

@@ -230,11 +230,10 @@ class VirtioSlot:
         return f"virtio_mmio.device={VIRTIO_MMIO_SIZE >> 10}K@{self.gpa:#x}:{self.gsi}"
 
     def close(self) -> None:
-        """Release doorbells, interrupt and the device's backend."""
+        """Release doorbells and interrupt; the device lives on, without a driver."""
         with self.lock:
             self.device.deactivate()
             self.device_loop.close()
-            self.device.close()
         for bell in self._doorbells:
             bell.close()
         self._irq.close()

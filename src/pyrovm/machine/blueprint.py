@@ -1,0 +1,103 @@
+"""Everything the builder needs to know about one machine, with nothing left to look up."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pyrovm.arch.x86.template import Template
+    from pyrovm.devices.rate_limiter import TokenBucket
+    from pyrovm.virtio.device import VirtioDevice
+
+DEFAULT_KVM = "/dev/kvm"
+
+
+class SerialPlan:
+    """Where the console's bytes go and come from; ``input_fd`` None attaches no input."""
+
+    __slots__ = ("bucket", "input_fd", "observer", "output_fd", "output_owned", "transform")
+
+    def __init__(
+        self,
+        output_fd: int,
+        *,
+        output_owned: bool = False,
+        input_fd: int | None = None,
+        bucket: TokenBucket | None = None,
+        observer: Callable[[bytes], object] | None = None,
+        transform: Callable[[bytes], bytes] | None = None,
+    ) -> None:
+        self.output_fd = output_fd
+        self.output_owned = output_owned
+        self.input_fd = input_fd
+        self.bucket = bucket
+        self.observer = observer
+        self.transform = transform
+
+
+class Blueprint:
+    """A machine to be built.
+
+    ``devices`` are in attach order, which fixes their windows and interrupts; ``root`` are the
+    kernel's words for the root device; ``kernel_fd`` and ``initrd_fd`` stay the caller's.
+    """
+
+    __slots__ = (
+        "acpi",
+        "boot_args",
+        "boot_timer",
+        "capabilities",
+        "devices",
+        "huge_pages",
+        "initrd_fd",
+        "kernel_fd",
+        "kvm_device",
+        "mem_size_mib",
+        "pvh",
+        "root",
+        "serial",
+        "smt",
+        "template",
+        "track_dirty_pages",
+        "vcpu_count",
+    )
+
+    def __init__(
+        self,
+        *,
+        kernel_fd: int,
+        initrd_fd: int | None = None,
+        boot_args: str | None = None,
+        root: str = "",
+        vcpu_count: int = 1,
+        mem_size_mib: int = 128,
+        smt: bool = False,
+        huge_pages: str = "None",
+        track_dirty_pages: bool = False,
+        devices: Sequence[VirtioDevice] = (),
+        serial: SerialPlan,
+        template: Template | None = None,
+        capabilities: Sequence[tuple[int, bool]] = (),
+        boot_timer: Callable[[], object] | None = None,
+        acpi: bool = True,
+        pvh: bool = True,
+        kvm_device: str = DEFAULT_KVM,
+    ) -> None:
+        self.kernel_fd = kernel_fd
+        self.initrd_fd = initrd_fd
+        self.boot_args = boot_args
+        self.root = root
+        self.vcpu_count = vcpu_count
+        self.mem_size_mib = mem_size_mib
+        self.smt = smt
+        self.huge_pages = huge_pages
+        self.track_dirty_pages = track_dirty_pages
+        self.devices = devices
+        self.serial = serial
+        self.template = template
+        self.capabilities = capabilities
+        self.boot_timer = boot_timer
+        self.acpi = acpi
+        self.pvh = pvh
+        self.kvm_device = kvm_device

@@ -1,0 +1,309 @@
+"""From a blueprint to a machine that is ready to run, in the order in which things need each other.
+
+Memory slots come before the interrupt chip, since on a running chip every new slot waits for a
+grace period of the kernel; devices come before the command line and the ACPI tables, which
+announce them; vCPUs come last.
+"""
+
+from __future__ import annotations
+
+import os
+from time import monotonic_ns, process_time_ns
+
+from pyrovm.abi.kvm import KVM_CAP_READONLY_MEM
+from pyrovm.arch.x86 import layout, mptable, regs
+from pyrovm.arch.x86.acpi import tables as acpi
+from pyrovm.arch.x86.system_memory import SystemMemory
+from pyrovm.boot import cmdline, loader
+from pyrovm.devices import vmclock, vmgenid
+from pyrovm.devices.i8042 import I8042
+from pyrovm.devices.serial import Serial
+from pyrovm.errors import ConfigError, HostError, os_error
+from pyrovm.host.eventfd import EventFd
+from pyrovm.host.mapping import anonymous
+from pyrovm.kvm.system import Kvm
+from pyrovm.machine.bus import Bus, new_lock
+from pyrovm.machine.console import SerialInput, SerialOutput
+from pyrovm.machine.machine import Machine
+from pyrovm.machine.ram import Ram
+from pyrovm.machine.vcpu_setup import (
+    build_model,
+    configure_vcpu,
+    guest_tsc_khz,
+    require_capabilities,
+)
+from pyrovm.machine.vcpu_thread import VcpuThread, install_kick_signal
+from pyrovm.machine.virtio_slot import VirtioSlot
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyrovm.boot.loader import Initrd, LoadedKernel
+    from pyrovm.machine.blueprint import Blueprint
+    from pyrovm.machine.loop import EventLoop
+    from pyrovm.machine.machine import StopReason
+
+MAX_MMIO_DEVICES = layout.GSI_LAST_LEGACY - layout.GSI_FIRST_DEVICE + 1 - 2  # VMGenID, VMClock
+
+COM1, COM1_PORTS = 0x3F8, 8
+KEYBOARD, KEYBOARD_PORTS = 0x60, 5
+
+
+class Log:
+    """Where the machine reports to: ``warn`` is for what a guest can provoke, so it is limited."""
+
+    __slots__ = ("info", "warn")
+
+    def __init__(self, info: Callable[[str], object], warn: Callable[[str], object]) -> None:
+        self.info = info
+        self.warn = warn
+
+
+def build(
+    plan: Blueprint, loop: EventLoop, log: Log, on_stop: Callable[[StopReason], None]
+) -> Machine:
+    """Build the machine; on any error, everything but the plan's own devices is released again.
+
+    Raises:
+        ConfigError: the kernel, the command line or a size cannot be.
+        HostError: the host refused something.
+    """
+    machine = Machine(loop, on_stop)
+    machine.mark("build")
+    try:
+        _Builder(plan, machine, log).run()
+    except BaseException:
+        machine.close(devices=False)
+        raise
+    return machine
+
+
+class _Builder:
+    """The steps; each leaves its part in the machine and its undoing on the closers."""
+
+    def __init__(self, plan: Blueprint, machine: Machine, log: Log) -> None:
+        self.plan = plan
+        self.machine = machine
+        self.log = log
+        self.next_gsi = layout.GSI_FIRST_DEVICE
+
+    def run(self) -> None:
+        self.open_vm()
+        self.allocate_memory()
+        self.create_chips()
+        self.attach_legacy_devices()
+        self.attach_virtio_devices()
+        self.load()
+        self.create_vcpus()
+
+    # -------------------------------------------------------------- the VM
+
+    def open_vm(self) -> None:
+        plan, machine = self.plan, self.machine
+        machine.kvm = Kvm(plan.kvm_device)
+        machine.on_close(machine.kvm.close)
+        require_capabilities(machine.kvm, plan.capabilities)
+        machine.vm = machine.kvm.create_vm()
+        machine.on_close(machine.vm.close)
+        machine.bus = Bus()
+
+    def allocate_memory(self) -> None:
+        plan, machine = self.plan, self.machine
+        machine.ram = Ram(machine.vm, track_dirty_pages=plan.track_dirty_pages)
+        machine.on_close(machine.ram.close)
+        machine.ram.allocate(plan.mem_size_mib, plan.huge_pages)
+        self.map_register_pages()
+
+    def map_register_pages(self) -> None:
+        """One page of registers for each virtio device, in one mapping.
+
+        The guest reads them directly, where KVM has read-only slots: then only writes leave the
+        guest (virtio/mmio.py).
+        """
+        machine = self.machine
+        count = max(1, len(self.plan.devices))
+        pages = anonymous(count * layout.VIRTIO_MMIO_SIZE)
+        self.register_pages = pages.view
+        if machine.kvm.check_extension(KVM_CAP_READONLY_MEM):
+            machine.ram.add(layout.VIRTIO_MMIO, pages, readonly=True, for_devices=False)
+        else:
+            machine.on_close(pages.close)
+
+    def create_chips(self) -> None:
+        vm = self.machine.vm
+        vm.set_tss_addr(layout.KVM_TSS)
+        vm.create_irqchip()
+        vm.create_pit2()
+
+    # ------------------------------------------------------------- devices
+
+    def interrupt(self, gsi: int) -> Callable[[], None]:
+        """A callable that pulses interrupt line ``gsi``."""
+        line = EventFd()
+        self.machine.on_close(line.close)
+        self.machine.vm.irqfd(line.fd, gsi)
+        return line.signal
+
+    def take_gsi(self) -> int:
+        """The next free interrupt line for a device.
+
+        Raises:
+            ConfigError: all are taken.
+        """
+        if self.next_gsi > layout.GSI_LAST_LEGACY:
+            raise ConfigError(
+                "Could not allocate GSI: The requested resource is not available. "
+                f"At most {MAX_MMIO_DEVICES} virtio devices are possible."
+            )
+        self.next_gsi += 1
+        return self.next_gsi - 1
+
+    def attach_legacy_devices(self) -> None:
+        machine, plan = self.machine, self.plan.serial
+        machine.output = SerialOutput(
+            plan.output_fd, bucket=plan.bucket, observer=plan.observer, owned=plan.output_owned
+        )
+        machine.on_close(machine.output.close)
+        machine.serial_lock, machine.i8042_lock = new_lock(), new_lock()
+        machine.serial = Serial(
+            self.interrupt(layout.GSI_SERIAL), machine.output, machine.serial_has_room
+        )
+        machine.bus.add_ports(COM1, COM1_PORTS, machine.serial, machine.serial_lock)
+        machine.i8042 = I8042(self.interrupt(layout.GSI_KEYBOARD), machine.reset_pressed)
+        machine.bus.add_ports(KEYBOARD, KEYBOARD_PORTS, machine.i8042, machine.i8042_lock)
+        if plan.input_fd is not None:
+            machine.input = SerialInput(
+                machine.loop,
+                plan.input_fd,
+                machine.serial,
+                machine.serial_lock,
+                transform=plan.transform,
+            )
+            machine.on_close(machine.input.close)
+        if self.plan.boot_timer is not None:
+            self.attach_boot_timer(self.plan.boot_timer)
+
+    def attach_boot_timer(self, booted: Callable[[], object]) -> None:
+        from pyrovm.devices.boot_timer import BootTimer
+
+        machine = self.machine
+
+        def now() -> tuple[int, int]:
+            return monotonic_ns() // 1000, process_time_ns() // 1000
+
+        def log(line: str) -> None:
+            machine.mark("init")
+            self.log.info(line)
+            booted()
+
+        machine.bus.add_mmio(layout.BOOT_TIMER, 0x1000, BootTimer(now, log))
+
+    def attach_virtio_devices(self) -> None:
+        machine = self.machine
+        for index, device in enumerate(self.plan.devices):
+            gsi = self.take_gsi()
+            start = index * layout.VIRTIO_MMIO_SIZE
+            slot = VirtioSlot(
+                device,
+                vm=machine.vm,
+                memory=machine.ram.memory,
+                loop=machine.loop,
+                gpa=layout.VIRTIO_MMIO + start,
+                gsi=gsi,
+                page=self.register_pages[start : start + layout.VIRTIO_MMIO_SIZE],
+                warn=self.log.warn,
+            )
+            machine.slots.append(slot)
+            machine.bus.add_mmio(slot.gpa, layout.VIRTIO_MMIO_SIZE, slot, slot.lock)
+
+    # ---------------------------------------------------------------- boot
+
+    def load(self) -> None:
+        """Kernel, initrd, command line and tables into guest memory."""
+        plan, memory = self.plan, self.machine.ram.memory
+        # What the user wrote is checked before the large files are read.
+        line = self.command_line()
+        kernel = loader.load_kernel(memory, *_file(plan.kernel_fd, "kernel"), pvh=plan.pvh)
+        initrd = None
+        if plan.initrd_fd is not None:
+            read_into, size = _file(plan.initrd_fd, "initrd")
+            initrd = loader.load_initrd(memory, read_into, size, kernel.end)
+        self.machine.mark("kernel loaded")
+        self.log.info(f"Kernel loaded using {kernel.protocol} boot protocol")
+        self.write_boot_data(kernel, line, initrd)
+        self.write_tables()
+        self.kernel = kernel
+
+    def command_line(self) -> bytes:
+        plan = self.plan
+        line = cmdline.Cmdline(cmdline.DEFAULT if plan.boot_args is None else plan.boot_args)
+        line.add("pci=off")
+        if plan.root:
+            line.add(plan.root)
+        for slot in self.machine.slots:
+            line.add(slot.cmdline)
+        return bytes(line)
+
+    def write_boot_data(self, kernel: LoadedKernel, line: bytes, initrd: Initrd | None) -> None:
+        ram = self.machine.ram
+        pvh = kernel.protocol == loader.PVH
+        if pvh:
+            loader.write_pvh_info(ram.memory, ram.ranges, line, initrd)
+        else:
+            loader.write_zero_page(ram.memory, kernel, ram.ranges, line, initrd)
+        regs.write_tables(ram.memory, pvh=pvh)
+
+    def write_tables(self) -> None:
+        machine, plan = self.machine, self.plan
+        memory, pool = machine.ram.memory, SystemMemory()
+        mptable.write(memory, pool, plan.vcpu_count)
+        genid_gpa, clock_gpa = vmgenid.place(pool), vmclock.place(pool)
+        genid_gsi, clock_gsi = self.take_gsi(), self.take_gsi()
+        machine.vmgenid = vmgenid.VmGenId(memory, genid_gpa, self.interrupt(genid_gsi), os.urandom)
+        machine.vmclock = vmclock.VmClock(memory, clock_gpa, self.interrupt(clock_gsi))
+        machine.vmgenid.start()
+        machine.vmclock.start()
+        if plan.acpi:
+            acpi.write(
+                memory,
+                pool,
+                vcpu_count=plan.vcpu_count,
+                virtio=[(slot.gpa, slot.gsi) for slot in machine.slots],
+                vmgenid=(genid_gpa, genid_gsi),
+                vmclock=(clock_gpa, clock_gsi),
+            )
+
+    # --------------------------------------------------------------- vCPUs
+
+    def create_vcpus(self) -> None:
+        machine, plan, kernel = self.machine, self.plan, self.kernel
+        install_kick_signal()
+        vcpus = []
+        for index in range(plan.vcpu_count):
+            vcpu = machine.vm.create_vcpu(index)
+            machine.on_close(vcpu.close)
+            vcpus.append(vcpu)
+        model = build_model(
+            machine.kvm,
+            vcpu_count=plan.vcpu_count,
+            smt=plan.smt,
+            tsc_khz=guest_tsc_khz(vcpus[0]),
+            template=plan.template,
+        )
+        machine.cpu_model = model
+        for vcpu in vcpus:
+            configure_vcpu(vcpu, model, entry=kernel.entry, pvh=kernel.protocol == loader.PVH)
+            machine.threads.append(VcpuThread(vcpu, machine.bus, machine.vcpu_ended, self.log.warn))
+
+
+def _file(fd: int, what: str) -> tuple[Callable[[int, memoryview], int], int]:
+    """How to read an open file at any offset, and its size in bytes."""
+
+    def read_into(offset: int, view: memoryview) -> int:
+        try:
+            return os.preadv(fd, [view], offset)
+        except OSError as error:
+            raise HostError(f"Cannot read the {what}: {os_error(error)}") from None
+
+    return read_into, os.fstat(fd).st_size
