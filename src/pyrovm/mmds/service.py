@@ -20,27 +20,10 @@ from pyrovm.mmds.token import TokenError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Protocol
-
+    from pyrovm.config.mmds import MmdsConfig
     from pyrovm.mmds.counters import MmdsCounters
     from pyrovm.mmds.store import DataStore
     from pyrovm.mmds.token import TokenAuthority
-
-    class Config(Protocol):
-        """The part of ``/mmds/config`` that matters to one network stack."""
-
-        @property
-        def version(self) -> str:
-            """``V1`` or ``V2``."""
-
-        @property
-        def ipv4_address(self) -> str:
-            """The service's address, dotted."""
-
-        @property
-        def imds_compat(self) -> bool:
-            """Answer in IMDS format whatever the guest accepts."""
-
 
 TOKEN_PATH = "/latest/api/token"
 
@@ -65,7 +48,7 @@ class MetadataService:
     """Answers requests from ``store``; one serves all network stacks of a VM."""
 
     def __init__(
-        self, store: DataStore, config: Config, tokens: TokenAuthority, counters: MmdsCounters
+        self, store: DataStore, config: MmdsConfig, tokens: TokenAuthority, counters: MmdsCounters
     ) -> None:
         self._store = store
         self._config = config

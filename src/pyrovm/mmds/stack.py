@@ -10,7 +10,6 @@ tap, and asks :meth:`MmdsStack.next_frame` before it reads the tap::
 
 from __future__ import annotations
 
-from pyrovm.errors import ConfigError
 from pyrovm.mmds.counters import MmdsCounters
 from pyrovm.mmds.frames import (
     ETHERNET,
@@ -35,12 +34,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pyrovm.mmds.service import Config
+    from pyrovm.config.mmds import MmdsConfig
     from pyrovm.mmds.store import DataStore
     from pyrovm.mmds.token import TokenAuthority
 
 MAC = bytes.fromhex("060123456701")
-DEFAULT_IPV4_ADDRESS = "169.254.169.254"
 
 ARP_BYTES = ETHERTYPE_ARP.to_bytes(2, "big")
 IPV4_BYTES = ETHERTYPE_IPV4.to_bytes(2, "big")
@@ -60,7 +58,7 @@ class MmdsStack:
     def __init__(
         self,
         store: DataStore,
-        config: Config,
+        config: MmdsConfig,
         tokens: TokenAuthority,
         now_ms: Callable[[], int],
         counters: MmdsCounters | None = None,
@@ -68,7 +66,7 @@ class MmdsStack:
         self.mac = MAC
         self.ipv4_address = config.ipv4_address
         self.counters = MmdsCounters() if counters is None else counters
-        self._ip = packed_ipv4(config.ipv4_address)
+        self._ip = bytes(map(int, config.ipv4_address.split(".")))
         self._now_ms = now_ms
         service = MetadataService(store, config, tokens, self.counters)
         self._listener = Listener(request_end, service.respond, self.counters)
@@ -174,17 +172,3 @@ class MmdsStack:
         if deadline_ms is None:
             return None
         return max(0, deadline_ms - self._now_ms()) / 1000
-
-
-def packed_ipv4(text: str) -> bytes:
-    """The four bytes of a dotted address.
-
-    Raises:
-        ConfigError: it is none.
-    """
-    parts = text.split(".")
-    if len(parts) != 4 or not all(
-        part.isascii() and part.isdigit() and len(part) <= 3 and int(part) < 256 for part in parts
-    ):
-        raise ConfigError(f"invalid IPv4 address syntax: {text!r}")
-    return bytes(map(int, parts))

@@ -6,6 +6,7 @@ every checksum; its sending side sends what a test says, sensible or not.
 
 from __future__ import annotations
 
+from pyrovm.config.mmds import MmdsConfig
 from pyrovm.mmds.counters import MmdsCounters
 from pyrovm.mmds.frames import (
     ACK,
@@ -49,13 +50,14 @@ STORE = {
 }
 
 
-class Config:
+def mmds_config(version="V1", ipv4_address="169.254.169.254", imds_compat=False):
     """What /mmds/config says."""
-
-    def __init__(self, version="V1", ipv4_address="169.254.169.254", imds_compat=False):
-        self.version = version
-        self.ipv4_address = ipv4_address
-        self.imds_compat = imds_compat
+    return MmdsConfig(
+        network_interfaces=["eth0"],
+        version=version,
+        ipv4_address=ipv4_address,
+        imds_compat=imds_compat,
+    )
 
 
 class Clock:
@@ -90,7 +92,7 @@ class Guest:
         self.tokens = TokenAuthority("vm-1", counting_bytes(), self.clock)
         self.counters = MmdsCounters()
         self.stack = MmdsStack(
-            self.store, config or Config(), self.tokens, self.clock, self.counters
+            self.store, config or mmds_config(), self.tokens, self.clock, self.counters
         )
 
     def transmit(self, segment, *, ip=GUEST_IP, mac=GUEST_MAC, to=MMDS_IP):

@@ -6,7 +6,15 @@ from pyrovm.mmds.counters import MmdsCounters
 from pyrovm.mmds.service import NO_TOKEN, NO_TTL, MetadataService
 from pyrovm.mmds.store import DataStore
 from pyrovm.mmds.token import TokenAuthority
-from tests.unit.mmds.guest import STORE, Clock, Config, counting_bytes, get, put, split_response
+from tests.unit.mmds.guest import (
+    STORE,
+    Clock,
+    counting_bytes,
+    get,
+    mmds_config,
+    put,
+    split_response,
+)
 
 VERSIONS = pytest.mark.parametrize("version", ["V1", "V2"])
 
@@ -22,7 +30,7 @@ class Service:
         self.counters = MmdsCounters()
         tokens = TokenAuthority("vm-1", counting_bytes(), self.clock)
         self.service = MetadataService(
-            self.store, Config(version, imds_compat=imds_compat), tokens, self.counters
+            self.store, mmds_config(version, imds_compat=imds_compat), tokens, self.counters
         )
 
     def ask(self, data):

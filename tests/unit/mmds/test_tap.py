@@ -17,7 +17,7 @@ import time
 import pytest
 
 from pyrovm.mmds.frames import ETHERTYPE_ARP, ETHERTYPE_IPV4
-from tests.unit.mmds.guest import STORE, Config, Guest
+from tests.unit.mmds.guest import STORE, Guest, mmds_config
 
 CLONE_NEWNET = 0x4000_0000
 TUNSETIFF = 0x4004_54CA
@@ -124,7 +124,7 @@ def pump(tap, stack):
 def live_guest(version, value=STORE):
     """A guest whose clock is the real one."""
     clock = lambda: time.monotonic_ns() // 1_000_000  # noqa: E731
-    return Guest(Config(version), value, clock, limit_bytes=300_000)
+    return Guest(mmds_config(version), value, clock, limit_bytes=300_000)
 
 
 def connection():

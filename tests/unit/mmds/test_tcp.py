@@ -16,7 +16,7 @@ from pyrovm.mmds.tcp import (
     distance,
     reset_for,
 )
-from tests.unit.mmds.guest import Client, Config, Guest, get, split_response
+from tests.unit.mmds.guest import Client, Guest, get, mmds_config, split_response
 
 REQUEST = get("/latest/meta-data/ami-id")
 BODY = "ami-12345678"
@@ -519,7 +519,7 @@ def test_no_more_than_100_resets_wait():
 
 
 def test_the_clock_makes_the_initial_sequence_numbers():
-    guest = Guest(Config("V2"))
+    guest = Guest(mmds_config("V2"))
     first = Client(guest, 1)
     guest.clock.now_ms += 10
     second = Client(guest, 2)
