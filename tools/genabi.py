@@ -202,7 +202,7 @@ MODULES = {
     },
     "io_uring": {
         "headers": ["linux/io_uring.h", "asm/unistd.h"],
-        "about": "io_uring: its system calls and structures (io_uring_setup(2), io_uring_enter(2)).",
+        "about": "io_uring's system calls and structures (io_uring_setup(2), io_uring_enter(2)).",
         "structs": [
             "io_sqring_offsets",
             "io_cqring_offsets",

@@ -128,6 +128,11 @@ class RateLimiter:
             self._timer = None
 
     @property
+    def is_unlimited(self) -> bool:
+        """Whether nothing ever has to wait."""
+        return self.bandwidth is None and self.ops is None
+
+    @property
     def is_blocked(self) -> bool:
         """Whether everything waits for the timer."""
         return self._timer is not None and self._timer.armed

@@ -337,6 +337,7 @@ class VirtioMmio:
 
     def state(self) -> dict[str, Any]:
         """Transport, queues and device as plain data; rings are in guest memory."""
+        device = self.device.state()  # first: what it still finishes moves the queues
         return {
             "status": self._status,
             "driver_features": self._driver_features,
@@ -346,7 +347,7 @@ class VirtioMmio:
             "generation": self._get(VIRTIO_MMIO_CONFIG_GENERATION),
             "broken": self.broken,
             "queues": [queue.state() for queue in self.queues],
-            "device": self.device.state(),
+            "device": device,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
