@@ -16,7 +16,6 @@ from pyrovm.host.ioctl import ioctl, ioctl_buffer
 
 TUN_DEVICE = "/dev/net/tun"
 VNET_HEADER_SIZE = 12
-MTU_MIN, MTU_MAX = 68, 65535
 
 _IFREQ = Struct("<16sH22x")  # struct ifreq with ifr_flags
 _READ_AGAIN = (BlockingIOError, InterruptedError)
@@ -127,13 +126,3 @@ def offload_flags(features: int) -> int:
         if features >> bit & 1:
             flags |= flag
     return flags
-
-
-def check_mtu(mtu: int) -> None:
-    """Refuse an MTU that no interface can have.
-
-    Raises:
-        ConfigError: it is outside of [68, 65535].
-    """
-    if not MTU_MIN <= mtu <= MTU_MAX:
-        raise ConfigError(f"MTU {mtu} is out of range [{MTU_MIN}, {MTU_MAX}]")

@@ -11,7 +11,7 @@ import pytest
 from pyrovm.abi import net as abi
 from pyrovm.abi import virtio as v
 from pyrovm.backends import tap as tap_module
-from pyrovm.backends.tap import Tap, check_mtu, offload_flags
+from pyrovm.backends.tap import Tap, offload_flags
 from pyrovm.errors import ConfigError, HostError
 
 NAME = f"pyt{os.getpid() % 10**8}"
@@ -33,18 +33,6 @@ needs_taps = pytest.mark.skipif(not can_make_taps(), reason="needs /dev/net/tun 
 def test_impossible_names_are_refused(name):
     with pytest.raises(ConfigError, match="Invalid interface name"):
         Tap(name)
-
-
-@pytest.mark.parametrize("mtu", [67, 65536, 0, -1])
-def test_impossible_mtus_are_refused(mtu):
-    with pytest.raises(ConfigError) as caught:
-        check_mtu(mtu)
-    assert str(caught.value) == f"MTU {mtu} is out of range [68, 65535]"
-
-
-def test_possible_mtus_are_not():
-    check_mtu(68)
-    check_mtu(65535)
 
 
 def test_an_unusable_tun_device_is_named(monkeypatch, tmp_path):
