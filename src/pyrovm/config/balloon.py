@@ -37,6 +37,10 @@ class BalloonConfig(Record):
         self.free_page_hinting = free_page_hinting
         self.free_page_reporting = free_page_reporting
 
+    def replaced(self, **fields: Any) -> BalloonConfig:
+        """A copy with some fields changed."""
+        return BalloonConfig(**{name: getattr(self, name) for name in self.__slots__} | fields)
+
     def to_json(self) -> Any:
         return {
             "amount_mib": self.amount_mib,

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from pyrovm.config.network import NetworkInterfaceConfig
     from pyrovm.config.rate_limiter import RateLimiterConfig
     from pyrovm.config.vsock import VsockConfig
-    from pyrovm.machine.resources import Resources
     from pyrovm.machine.machine import StopReason
+    from pyrovm.machine.resources import Resources
 
     class Device(Protocol):
         """A device made before the machine, with its backend open."""

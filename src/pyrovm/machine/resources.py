@@ -282,6 +282,10 @@ class Resources:
         check_balloon(config, self.machine_config.mem_size_mib)
         self.balloon = config
 
+    def set_entropy(self, config: EntropyConfig) -> None:
+        """Note the entropy device."""
+        self.entropy = config
+
     def set_memory_hotplug(self, config: MemoryHotplugConfig) -> None:
         """Note the hotpluggable memory.
 
