@@ -54,6 +54,9 @@ if TYPE_CHECKING:
         def config(self) -> None:
             """The configuration space has changed."""
 
+        def refresh_config(self) -> None:
+            """It has changed by the driver's own doing: show it, interrupt nobody."""
+
         def leave_to_kernel(self) -> None:
             """The kernel signals used buffers itself, through ``Activation.calls``, until reset."""
 

@@ -151,13 +151,17 @@ class VirtioMmio:
 
     def config(self) -> None:
         """Tell the driver of a changed configuration space."""
+        self.refresh_config()
+        if self._status & VIRTIO_CONFIG_S_DRIVER_OK:
+            self._interrupt(VIRTIO_MMIO_INT_CONFIG)
+
+    def refresh_config(self) -> None:
+        """Show the driver the configuration space as it is now."""
         # The driver reads without us, so the generation moves before and after the change: a
         # reader that overlaps it sees a difference and reads again.
         self._bump_generation()
         self._copy_config()
         self._bump_generation()
-        if self._status & VIRTIO_CONFIG_S_DRIVER_OK:
-            self._interrupt(VIRTIO_MMIO_INT_CONFIG)
 
     def leave_to_kernel(self) -> None:
         """Report used buffers for ever: the kernel interrupts without telling us.
