@@ -13,6 +13,7 @@ HEADER_OFFSET = 0x1F1
 BOOT_FLAG = 0xAA55
 HEADER_MAGIC = 0x53726448  # "HdrS"
 MIN_VERSION = 0x020C
+JUMP_TARGET = 0x202  # the header ends where the jump at 0x200 leads: here plus its distance
 ENTRY_64 = 0x200
 
 
@@ -21,7 +22,10 @@ class BzImageError(ConfigError):
 
 
 class BzImage:
-    """A parsed bzImage: its setup header, and where its protected-mode part lies in the file."""
+    """A parsed bzImage: its setup header, and where its protected-mode part lies in the file.
+
+    ``offset`` and ``size`` are in bytes.
+    """
 
     __slots__ = ("header", "offset", "size")
 
@@ -29,6 +33,13 @@ class BzImage:
         self.header = header
         self.offset = offset
         self.size = size
+
+    def end(self, gpa: int) -> int:
+        """Up to where a kernel loaded at ``gpa`` needs memory to unpack itself.
+
+        It moves up to its preferred address first if it was loaded below.
+        """
+        return max(gpa + self.size, max(gpa, self.header.pref_address) + self.header.init_size)
 
 
 def parse(read_at: ReadAt, file_size: int) -> BzImage:
@@ -45,6 +56,10 @@ def parse(read_at: ReadAt, file_size: int) -> BzImage:
         raise BzImageError("Invalid bzImage header: neither an ELF file nor a bzImage")
     if header.version < MIN_VERSION or not header.xloadflags & XLF_KERNEL_64:
         raise BzImageError("bzImage does not provide a 64-bit entry point")
+    # A header of an older protocol is shorter than the structure; real-mode code follows it.
+    length = JUMP_TARGET + (header.jump >> 8) - HEADER_OFFSET
+    if length < setup_header.SIZE:
+        header.view[length:] = bytes(setup_header.SIZE - length)
     sectors = header.setup_sects or 4
     offset = (sectors + 1) * 512
     size = file_size - offset

@@ -92,9 +92,14 @@ def _load_elf(memory: GuestMemory, read_into: ReadInto, image: elf.Elf, pvh: boo
 
 def _load_bzimage(memory: GuestMemory, read_into: ReadInto, image: bzimage.BzImage) -> LoadedKernel:
     gpa = layout.HIMEM
-    needed = max(image.size, image.header.init_size)
+    end = image.end(gpa)
+    if end > memory.regions[0].end:
+        raise LoadError(
+            f"the kernel needs memory up to {end:#x} to unpack itself, the first memory region "
+            f"ends at {memory.regions[0].end:#x}"
+        )
     _copy(memory, read_into, gpa, image.size, image.offset, image.size)
-    return LoadedKernel(LINUX64, gpa + bzimage.ENTRY_64, gpa + needed, image.header)
+    return LoadedKernel(LINUX64, gpa + bzimage.ENTRY_64, end, image.header)
 
 
 def _copy(

@@ -75,4 +75,6 @@ def render(findings: Sequence[Finding], width: int, *, coloured: bool) -> list[s
 def _wrap(text: str, width: int) -> list[str]:
     from textwrap import wrap
 
-    return wrap(text, width, subsequent_indent="  ", break_on_hyphens=False) or [""]
+    return wrap(
+        text, width, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False
+    ) or [""]

@@ -128,7 +128,7 @@ def _cpu() -> Iterator[Finding]:
     cpu = facts.cpu()
     kind = ", itself a virtual machine" if "hypervisor" in cpu.flags else ""
     name = " ".join(part for part in (cpu.vendor, cpu.model) if part) or "unknown"
-    yield Finding("cpu", GOOD, f"{name}, {cpu.count} CPUs{kind}")
+    yield Finding("cpu", GOOD, f"{name}, {cpu.count} CPU{'s' * (cpu.count > 1)}{kind}")
 
 
 def _devices() -> Iterator[Finding]:
@@ -154,7 +154,7 @@ def _devices() -> Iterator[Finding]:
 
 def _memory() -> Iterator[Finding]:
     pages = facts.huge_pages()
-    pool = f"{pages.free} of {pages.total} 2 MiB pages free"
+    pool = f"{pages.free} of {pages.total} (2 MiB each) free"
     if pages.free >= HUGE_PAGES_FOR_A_GUEST:
         yield Finding("huge pages", GOOD, pool)
     else:

@@ -82,7 +82,7 @@ def e820(ranges: list[tuple[int, int]]) -> list[tuple[int, int, int]]:
     """The memory map that a guest is told: (gpa, size, type), in the order Firecracker lists."""
     table = [
         (0, SYSTEM_MEMORY, E820_RAM),
-        (SYSTEM_MEMORY, HIMEM - SYSTEM_MEMORY, E820_RESERVED),
+        (SYSTEM_MEMORY, SYSTEM_MEMORY_END - SYSTEM_MEMORY, E820_RESERVED),
         (ECAM, ECAM_SIZE, E820_RESERVED),
     ]
     for gpa, size in ranges:

@@ -1,0 +1,23 @@
+"""The two local interrupt pins, as a BIOS wires them."""
+
+from struct import pack_into, unpack_from
+
+from pyrovm.abi.kvm import kvm_lapic_state
+from pyrovm.arch.x86.lapic import LVT0, LVT1, set_local_interrupts
+
+
+def test_lint0_is_the_pic_and_lint1_the_nmi():
+    lapic = kvm_lapic_state()
+    set_local_interrupts(lapic)
+    assert unpack_from("<I", lapic.view, LVT0) == (0x700,)
+    assert unpack_from("<I", lapic.view, LVT1) == (0x400,)
+
+
+def test_only_the_delivery_mode_changes():
+    lapic = kvm_lapic_state()
+    for register in (LVT0, LVT1):
+        pack_into("<I", lapic.view, register, 0xFFFFFFFF)
+    set_local_interrupts(lapic)
+    assert unpack_from("<I", lapic.view, LVT0) == (0xFFFFFFFF,)
+    assert unpack_from("<I", lapic.view, LVT1) == (0xFFFFFCFF,)
+    assert sum(byte != 0 for byte in lapic.view) == 8
