@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 
 from pyrovm.errors import HostError
 
@@ -17,13 +18,17 @@ class Mapping:
     """An mmap with its host virtual address; it owns the memory until ``close``.
 
     ``view`` is all of it as bytes; ``address`` is the hva for KVM; ``size`` is in bytes.
+    ``file`` is the (descriptor, offset) under which another process can map the same memory.
     """
 
-    def __init__(self, memory: mmap.mmap, size: int, skip: int = 0) -> None:
+    def __init__(
+        self, memory: mmap.mmap, size: int, skip: int = 0, file: tuple[int, int] | None = None
+    ) -> None:
         from pyrovm.host.libc import address_of
 
         self._mmap = memory
         self._skip = skip
+        self.file = file
         self.size = size
         self.address = address_of(memory) + skip
         self.view = memoryview(memory)[skip : skip + size]
@@ -43,6 +48,9 @@ class Mapping:
             self._mmap.close()
         except BufferError:  # a view is alive somewhere: the memory goes with it
             pass
+        if self.file is not None:
+            os.close(self.file[0])
+            self.file = None
 
 
 def anonymous(size: int, *, huge_pages: str = "None", shared: bool = False) -> Mapping:
@@ -73,6 +81,39 @@ def anonymous(size: int, *, huge_pages: str = "None", shared: bool = False) -> M
 
         skip = -address_of(memory) % HUGE_PAGE_SIZE
     mapping = Mapping(memory, size, skip)
+    if huge_pages == "Transparent":
+        mapping.advise(mmap.MADV_HUGEPAGE, 0, size)
+    return mapping
+
+
+def memfd(size: int, *, huge_pages: str = "None") -> Mapping:
+    """Memory as :func:`anonymous`, that other processes can map too (memfd_create(2)).
+
+    Raises:
+        HostError: there is not enough memory, or no reserved huge pages.
+    """
+    flags = os.MFD_CLOEXEC
+    slack = HUGE_PAGE_SIZE if size >= HUGE_PAGE_SIZE else 0
+    if huge_pages == "2M":
+        flags |= os.MFD_HUGETLB | os.MFD_HUGE_2MB
+        slack = 0
+    fd = -1
+    try:
+        fd = os.memfd_create("guest", flags)
+        os.ftruncate(fd, size + slack)
+        memory = mmap.mmap(fd, size + slack, mmap.MAP_SHARED)
+    except (OSError, OverflowError, ValueError) as error:
+        if fd >= 0:
+            os.close(fd)
+        if not isinstance(error, OSError):
+            error = OSError(12, "Out of memory")
+        raise HostError.wrap("Cannot create mmap region", error) from None
+    skip = 0
+    if slack:
+        from pyrovm.host.libc import address_of
+
+        skip = -address_of(memory) % HUGE_PAGE_SIZE
+    mapping = Mapping(memory, size, skip, (fd, skip))
     if huge_pages == "Transparent":
         mapping.advise(mmap.MADV_HUGEPAGE, 0, size)
     return mapping

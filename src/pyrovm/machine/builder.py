@@ -112,7 +112,8 @@ class _Builder:
         plan, machine = self.plan, self.machine
         machine.ram = Ram(machine.vm, track_dirty_pages=plan.track_dirty_pages)
         machine.on_close(machine.ram.close)
-        machine.ram.allocate(plan.mem_size_mib, plan.huge_pages)
+        shared = any(device.needs_shared_memory for device in plan.devices)
+        machine.ram.allocate(plan.mem_size_mib, plan.huge_pages, shared=shared)
         self.map_register_pages()
 
     def map_register_pages(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyrovm.abi.kvm import KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY
 from pyrovm.arch.x86.layout import ram_ranges
 from pyrovm.errors import ConfigError
-from pyrovm.host.mapping import Mapping, anonymous
+from pyrovm.host.mapping import Mapping, anonymous, memfd
 from pyrovm.memory.guest_memory import GuestMemory, Region
 
 TYPE_CHECKING = False
@@ -46,8 +46,8 @@ class Ram:
         if track_dirty_pages:
             self.memory.track_dirty(True)
 
-    def allocate(self, size_mib: int, huge_pages: str) -> None:
-        """The RAM proper, around both MMIO gaps.
+    def allocate(self, size_mib: int, huge_pages: str, *, shared: bool = False) -> None:
+        """The RAM proper, around both MMIO gaps; ``shared`` with other processes (vhost-user).
 
         Raises:
             ConfigError: the host has not that much memory.
@@ -56,7 +56,8 @@ class Ram:
         check_host_has(size_mib)
         self.ranges = ram_ranges(size_mib * MIB)
         for gpa, size in self.ranges:
-            self.add(gpa, anonymous(size, huge_pages=huge_pages))
+            make = memfd if shared else anonymous
+            self.add(gpa, make(size, huge_pages=huge_pages))
 
     def add(
         self, gpa: int, mapping: Mapping, *, readonly: bool = False, for_devices: bool = True
@@ -75,7 +76,9 @@ class Ram:
         except Exception:
             mapping.close()
             raise
-        region = Region(gpa, mapping.view, mapping.address) if for_devices else None
+        region = None
+        if for_devices:
+            region = Region(gpa, mapping.view, mapping.address, mapping.file)
         if region is not None:
             self.memory.add(region)
         slot = MemorySlot(number, gpa, mapping, region, readonly)

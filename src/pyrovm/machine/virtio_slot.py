@@ -2,14 +2,15 @@
 
 One slot is one device on the virtio-mmio bus.  The vCPU threads reach it through the bus (register
 writes), the event loop through ioeventfds and whatever descriptors the device watches.  Both call
-under the slot's lock, and whatever the guest did wrong ends here: the device is marked NEEDS_RESET.
+under the slot's lock, and whatever goes wrong ends here: the device is marked NEEDS_RESET, whether
+the guest broke a rule or the host's side of the device is gone.
 """
 
 from __future__ import annotations
 
 from pyrovm.abi.virtio import VIRTIO_MMIO_QUEUE_NOTIFY
 from pyrovm.arch.x86.layout import VIRTIO_MMIO_SIZE
-from pyrovm.errors import GuestError
+from pyrovm.errors import GuestError, HostError
 from pyrovm.host.barrier import make_barrier
 from pyrovm.host.eventfd import EventFd
 from pyrovm.machine.bus import new_lock
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 class DeviceLoop:
     """The event loop as one device sees it.
 
-    Callbacks run under the device's lock, a GuestError in one breaks the device and nothing else,
-    and all of them stand still while the machine is paused.
+    Callbacks run under the device's lock, an error in one breaks the device and nothing else, and
+    all of them stand still while the machine is paused.
     """
 
     def __init__(self, loop: EventLoop, guard: Callable[[Callable[[], None]], None]) -> None:
@@ -197,7 +198,7 @@ class VirtioSlot:
         with self.lock:
             try:
                 call()
-            except GuestError as error:
+            except (GuestError, HostError) as error:
                 self.transport.fail(str(error))
 
     # The bus calls these under ``lock``.

@@ -23,16 +23,22 @@ class GuestMemoryError(GuestError):
 
 
 class Region:
-    """``size`` bytes of guest memory from ``gpa`` on; ``hva`` is where the host has them."""
+    """``size`` bytes of guest memory from ``gpa`` on; ``hva`` is where the host has them.
 
-    __slots__ = ("end", "gpa", "hva", "size", "view")
+    ``file`` is the (descriptor, offset) for another process to map them, where there is one.
+    """
 
-    def __init__(self, gpa: int, view: memoryview, hva: int = 0) -> None:
+    __slots__ = ("end", "file", "gpa", "hva", "size", "view")
+
+    def __init__(
+        self, gpa: int, view: memoryview, hva: int = 0, file: tuple[int, int] | None = None
+    ) -> None:
         self.gpa = gpa
         self.view = view
         self.size = len(view)
         self.end = gpa + self.size
         self.hva = hva
+        self.file = file
 
     def __repr__(self) -> str:
         return f"Region({self.gpa:#x}..{self.end:#x})"

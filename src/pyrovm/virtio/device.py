@@ -105,6 +105,7 @@ class VirtioDevice:
 
     device_id: ClassVar[int]
     queue_sizes: Sequence[int] = (QUEUE_SIZE,)
+    needs_shared_memory = False  # with another process, which serves the queues (vhost-user)
 
     def __init__(self, name: str) -> None:
         self.name = name  # as the API knows it: a drive id, an interface id
