@@ -9,7 +9,7 @@ import _signal  # type: ignore[import-not-found]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 # x86-64 Linux's numbers (signal(7)).
 SIGHUP, SIGINT, SIGILL, SIGBUS, SIGSEGV = 1, 2, 4, 7, 11
@@ -35,3 +35,14 @@ def wake_up_fd(fd: int) -> None:
 def kill_thread(ident: int, number: int) -> None:
     """pthread_kill(3); the caller knows that the thread is alive."""
     _signal.pthread_kill(ident, number)
+
+
+def block(numbers: Iterable[int]) -> None:
+    """Keep these signals pending in this thread and all it starts, for :func:`wait`."""
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, numbers)
+
+
+def wait(numbers: Iterable[int]) -> tuple[int, int]:
+    """Sleep until one of the blocked ``numbers`` is pending; it, and its ``si_code``."""
+    info = _signal.sigwaitinfo(numbers)
+    return info.si_signo, info.si_code

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
             """
 
         def net(self, config: NetworkInterfaceConfig) -> Device:
-            """Open the tap.  The MTU has not been checked yet.
+            """Open the tap, then check the MTU.
 
             Raises:
                 PyrovmError: ``Open tap device failed: …``; prefix

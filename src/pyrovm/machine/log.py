@@ -91,6 +91,10 @@ class Log:
         view._name = name
         return view
 
+    def set_instance_id(self, instance_id: str) -> None:
+        """Begin the lines with another id."""
+        self._sink.instance_id = instance_id
+
     def name_thread(self, name: str) -> None:
         """Call the current thread ``name`` in its lines; others are ``main``."""
         self._sink.threads[get_ident()] = name

@@ -219,8 +219,6 @@ class Resources:
             ConfigError: the MAC address is another interface's; nothing has changed.
             ConfigError, HostError: the tap cannot be used.
         """
-        from pyrovm.config.network import check_mtu
-
         networks = self.networks
         for other in networks:
             is_same = other.config.iface_id == config.iface_id
@@ -234,12 +232,6 @@ class Resources:
                 break
         try:
             device = self._factory.net(config)
-            try:
-                if config.mtu is not None:
-                    check_mtu(config.mtu)
-            except ConfigError:
-                device.close()
-                raise
         except PyrovmError as error:
             raise _wrapped("Could not create the network device: ", error) from None
         networks.append(NetworkInterface(config, device))
