@@ -194,9 +194,9 @@ class VhostUserBlockBackend:
             rights = pack(f"={len(files)}i", *files)
             ancillary.append((_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights))
         try:
-            sent = self._socket.sendmsg([message], ancillary)
+            sent = self._socket.sendmsg([message], ancillary, _socket.MSG_NOSIGNAL)
             if sent < len(message):
-                self._socket.sendall(message[sent:])
+                self._socket.sendall(message[sent:], _socket.MSG_NOSIGNAL)
         except OSError as error:
             raise self._failed(f"request {request}", error) from None
 

@@ -117,8 +117,9 @@ class EventLoop:
 
     def run_once(self, timeout: float | None) -> None:
         """One round: wait up to ``timeout`` seconds (None: for ever) and call back."""
-        if self._timers:
-            left = max(0.0, min(t.deadline for t in self._timers) - monotonic())
+        # Copies, made in one step: a vCPU thread that resets a device disarms its timers meanwhile.
+        if timers := list(self._timers):
+            left = max(0.0, min(t.deadline for t in timers) - monotonic())
             timeout = left if timeout is None else min(left, timeout)
         handlers = self._handlers
         for fd, events in self._epoll.poll(timeout):
@@ -127,8 +128,8 @@ class EventLoop:
                 handler(events)
         if self._timers:
             now = monotonic()
-            for timer in [t for t in self._timers if t.deadline <= now]:
-                if timer.armed:
+            for timer in list(self._timers):
+                if timer.deadline <= now and timer.armed:
                     timer.fire()
 
     def stop(self) -> None:

@@ -150,11 +150,11 @@ class BackEnd:
             for view in request.data:
                 if request.kind == v.VIRTIO_BLK_T_IN:
                     view[:] = self.disk[at : at + len(view)]
-                else:
+                elif request.kind == v.VIRTIO_BLK_T_OUT:
                     self.disk[at : at + len(view)] = view
                 at += len(view)
             request.status[0] = request.answer
-            self.queue.push(chain.head, 1)
+            self.queue.push(chain.head, request.size + 1)
         self.queue.enable_notifications()
         if self.queue.needs_signal():
             os.write(self.call, pack("=Q", 1))
