@@ -122,6 +122,7 @@ class VirtioBlock(VirtioDevice):
     """
 
     device_id = VIRTIO_ID_BLOCK
+    metrics_group = "block"
 
     def __init__(
         self,

@@ -72,6 +72,7 @@ class VhostUserBlock(VirtioDevice):
     """
 
     device_id = VIRTIO_ID_BLOCK
+    metrics_group = "vhost_user_block"
     needs_shared_memory = True
 
     def __init__(self, name: str, backend: VhostUserBackend) -> None:
@@ -85,7 +86,7 @@ class VhostUserBlock(VirtioDevice):
     def config(self) -> bytes:
         return self._config
 
-    def refresh(self) -> None:
+    def refresh_config(self) -> None:
         """Read the configuration again and tell the driver that it changed.
 
         Raises:

@@ -1,11 +1,9 @@
-"""Block devices from the records of ``/drives``: files are opened, sockets connected here."""
+"""Block devices from the records of ``/drives``: the file is opened here."""
 
 from __future__ import annotations
 
-from time import monotonic_ns
-
 from pyrovm.backends.disk import Disk
-from pyrovm.devices.virtio_block import WRITEBACK, VirtioBlock
+from pyrovm.devices.virtio_block import VirtioBlock
 from pyrovm.devices.virtio_block_request import SECTOR_SIZE
 from pyrovm.errors import ConfigError, HostError
 from pyrovm.machine.factory_limiter import make_limiter
@@ -16,7 +14,6 @@ if TYPE_CHECKING:
 
     from pyrovm.config.drive import DriveConfig
     from pyrovm.devices.virtio_block import BlockEngine
-    from pyrovm.devices.virtio_block_vhost_user import VhostUserBlock
 
     Warn = Callable[[str], object]
 
@@ -36,29 +33,6 @@ def make_block(config: DriveConfig, *, warn: Warn) -> VirtioBlock:
         cache_type=config.cache_type,
         limiter=make_limiter(config.rate_limiter),
     )
-
-
-def make_vhost_user_block(config: DriveConfig) -> VhostUserBlock:
-    """The device of a drive with a socket.
-
-    Raises:
-        ConfigError: the drive has no socket.
-        HostError: ``Vhost-user backend error: …``: there is nobody, or nobody fit for it.
-    """
-    from pyrovm.backends.vhost_user_block import VhostUserBlockBackend
-    from pyrovm.devices.virtio_block_vhost_user import VhostUserBlock
-
-    if config.socket is None:
-        raise ConfigError("Invalid block config.")
-    started = monotonic_ns()
-    backend = VhostUserBlockBackend(config.socket, writeback=config.cache_type == WRITEBACK)
-    try:
-        device = VhostUserBlock(config.drive_id, backend)
-    except HostError:
-        backend.close()
-        raise
-    device.counters.init_time_us = (monotonic_ns() - started) // 1000
-    return device
 
 
 def update_block_path(device: VirtioBlock, config: DriveConfig, *, warn: Warn) -> None:

@@ -17,7 +17,7 @@ from pyrovm.devices.virtio_block_request import parse_request
 from pyrovm.errors import ConfigError, HostError, StateError
 from pyrovm.host.eventfd import EventFd
 from pyrovm.host.mapping import memfd
-from pyrovm.machine.factory_block import make_vhost_user_block
+from pyrovm.machine.factory_vhost_user import make_vhost_user_block
 from pyrovm.memory.guest_memory import GuestMemory, Region
 from pyrovm.virtio.mmio import VirtioMmio
 from pyrovm.virtio.queue import Queue
@@ -293,7 +293,7 @@ def test_a_pause_stops_the_other_side_and_a_kick_starts_it_where_it_was(running)
 def test_a_changed_configuration_reaches_the_driver(running):
     back_end, device, driver = running
     back_end.config = pack("<Q", 7) + bytes(52)
-    device.refresh()
+    device.refresh_config()
     assert driver.config(8) == pack("<Q", 7)
     assert driver.irqs == 1
     assert driver.read(v.VIRTIO_MMIO_INTERRUPT_STATUS) & v.VIRTIO_MMIO_INT_CONFIG
@@ -405,5 +405,5 @@ def test_an_other_side_that_goes_away_is_no_obstacle_to_a_reset(running):
     driver.write(v.VIRTIO_MMIO_STATUS, 0)
     assert driver.status == 0
     with pytest.raises(HostError):
-        device.refresh()
+        device.refresh_config()
     assert device.counters.cfg_fails == 1
