@@ -28,6 +28,9 @@ if TYPE_CHECKING:
         size: int  # that the guest sees, in bytes; 0 until it is opened
         file_size: int  # of the file itself, in bytes
 
+        def open(self) -> Any:
+            """Open the file: the mapping that the machine puts before the guest."""
+
         def flush(self) -> None:
             """Make what the guest wrote durable; raises HostError."""
 
