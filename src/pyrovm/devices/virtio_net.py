@@ -60,7 +60,9 @@ if TYPE_CHECKING:
     class Mmds(Protocol):
         """The metadata service behind this interface."""
 
-        has_frames: bool
+        @property
+        def has_frames(self) -> bool:
+            """Whether ``next_frame`` has something now."""
 
         def detour(self, frame: bytes | memoryview) -> bool:
             """Whether a sent ``frame`` (no header; live memory) was for the service."""
