@@ -148,8 +148,8 @@ def _check_encodings(value: str) -> None:
     if not value:
         raise _invalid_request()
     for encoding in value.split(","):
-        encoding = encoding.strip()
-        if encoding == "identity;q=0" or (encoding == "*;q=0" and "identity" not in value):
+        item = encoding.strip()
+        if item == "identity;q=0" or (item == "*;q=0" and "identity" not in value):
             raise HttpError(400, f"Invalid value. Key:Accept-Encoding; Value:{encoding}")
 
 

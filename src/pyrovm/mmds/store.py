@@ -149,6 +149,8 @@ def lookup(value: Any, path: str) -> Any:
     Raises:
         NotFound: nothing is there.
     """
+    if path and not path.startswith("/"):
+        raise NotFound(f"nothing at {path}: a path begins with a slash")
     for escaped in collapse_slashes(path).removesuffix("/").split("/")[1:]:
         token = escaped.replace("~1", "/").replace("~0", "~")
         if isinstance(value, dict) and token in value:

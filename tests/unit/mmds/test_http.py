@@ -120,7 +120,7 @@ def test_json_is_sent_to_who_accepts_exactly_that(value, accept):
         (
             b"GET / HTTP/1.1\r\nAccept-Encoding: gzip, identity;q=0\r\n\r\n",
             400,
-            "Invalid value. Key:Accept-Encoding; Value:identity;q=0",
+            "Invalid value. Key:Accept-Encoding; Value: identity;q=0",
         ),
         (
             b"GET / HTTP/1.1\r\nAccept-Encoding: *;q=0\r\n\r\n",

@@ -178,6 +178,8 @@ def test_a_path_is_a_json_pointer_with_slashes_to_spare(path, found):
         "/latest/Limits/CPU/0",
         "/Latest",
         "/latest/a/b",
+        "latest",
+        "latest/Limits",
         "/latest?x=1",
         "/%6Catest",
     ],
