@@ -78,6 +78,10 @@ class Serial:
         self._scr = 0
         self._thr_empty_pending = False
 
+    def count_dropped(self, size: int) -> None:
+        """The output's rate limit swallowed ``size`` bytes."""
+        self.counters.rate_limiter_dropped_bytes += size
+
     @property
     def room(self) -> int:
         """How many bytes :meth:`enqueue` would take now."""

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
 
     from pyrovm.arch.x86.template import Template
     from pyrovm.devices.rate_limiter import TokenBucket
+    from pyrovm.machine.machine import Machine
     from pyrovm.virtio.device import VirtioDevice
 
 DEFAULT_KVM = "/dev/kvm"
@@ -39,8 +40,10 @@ class SerialPlan:
 class Blueprint:
     """A machine to be built.
 
-    ``devices`` are in attach order, which fixes their windows and interrupts; ``root`` are the
-    kernel's words for the root device; ``kernel_fd`` and ``initrd_fd`` stay the caller's.
+    ``devices`` are in attach order, which fixes their windows and interrupts; ``prepare`` is called
+    when RAM is there and before they are attached, to place what they bring into the address
+    space.  ``root`` are the kernel's words for the root device; ``kernel_fd`` and ``initrd_fd``
+    stay the caller's.
     """
 
     __slots__ = (
@@ -54,10 +57,12 @@ class Blueprint:
         "kernel_fd",
         "kvm_device",
         "mem_size_mib",
+        "prepare",
         "pvh",
         "root",
         "serial",
         "smt",
+        "static_template",
         "template",
         "track_dirty_pages",
         "vcpu_count",
@@ -76,8 +81,10 @@ class Blueprint:
         huge_pages: str = "None",
         track_dirty_pages: bool = False,
         devices: Sequence[VirtioDevice] = (),
+        prepare: Callable[[Machine], object] | None = None,
         serial: SerialPlan,
         template: Template | None = None,
+        static_template: str | None = None,
         capabilities: Sequence[tuple[int, bool]] = (),
         boot_timer: Callable[[], object] | None = None,
         acpi: bool = True,
@@ -94,8 +101,10 @@ class Blueprint:
         self.huge_pages = huge_pages
         self.track_dirty_pages = track_dirty_pages
         self.devices = devices
+        self.prepare = prepare
         self.serial = serial
         self.template = template
+        self.static_template = static_template
         self.capabilities = capabilities
         self.boot_timer = boot_timer
         self.acpi = acpi

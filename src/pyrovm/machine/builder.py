@@ -39,6 +39,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pyrovm.arch.x86.template import Template
     from pyrovm.boot.loader import Initrd, LoadedKernel
     from pyrovm.machine.blueprint import Blueprint
     from pyrovm.machine.loop import EventLoop
@@ -170,6 +171,7 @@ class _Builder:
         machine.serial = Serial(
             self.interrupt(layout.GSI_SERIAL), machine.output, machine.serial_has_room
         )
+        machine.output.on_dropped = machine.serial.count_dropped
         machine.bus.add_ports(COM1, COM1_PORTS, machine.serial, machine.serial_lock)
         machine.i8042 = I8042(self.interrupt(layout.GSI_KEYBOARD), machine.reset_pressed)
         machine.bus.add_ports(KEYBOARD, KEYBOARD_PORTS, machine.i8042, machine.i8042_lock)
@@ -290,12 +292,30 @@ class _Builder:
             vcpu_count=plan.vcpu_count,
             smt=plan.smt,
             tsc_khz=guest_tsc_khz(vcpus[0]),
-            template=plan.template,
+            template=self.cpu_template(),
         )
         machine.cpu_model = model
         for vcpu in vcpus:
             configure_vcpu(vcpu, model, entry=kernel.entry, pvh=kernel.protocol == loader.PVH)
             machine.threads.append(VcpuThread(vcpu, machine.bus, machine.vcpu_ended, self.log.warn))
+
+    def cpu_template(self) -> Template | None:
+        """The custom template, or the static one for this host's CPU.
+
+        Raises:
+            ConfigError: the static template is not made for this CPU.
+        """
+        name = self.plan.static_template
+        if name is None or self.plan.template is not None:
+            return self.plan.template
+        from pyrovm.arch.x86.cpuid.table import CpuidTable
+        from pyrovm.arch.x86.templates_static import static_template, warning
+
+        host = CpuidTable(self.machine.kvm.supported_cpuid())
+        template = static_template(name, host)
+        if text := warning(name, host):
+            self.log.warn(text)
+        return template
 
 
 def _file(fd: int, what: str) -> tuple[Callable[[int, memoryview], int], int]:

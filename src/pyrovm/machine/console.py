@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class SerialOutput:
     """Takes the guest's bytes: a non-blocking descriptor, where what does not fit is lost.
 
-    ``bucket`` drops what exceeds a rate (and counts it in ``dropped``); ``observer`` sees every
-    byte first.  Called under the serial port's lock, by vCPU threads.
+    ``bucket`` drops what exceeds a rate and tells ``on_dropped`` how many bytes; ``observer`` sees
+    every byte that is left.  Called under the serial port's lock, by vCPU threads.
     """
 
     def __init__(
@@ -40,12 +40,13 @@ class SerialOutput:
         self._owned = owned
         self._bucket = bucket
         self._observer = observer
-        self.dropped = 0
+        self.on_dropped: Callable[[int], object] | None = None
 
     def __call__(self, data: bytes) -> bool:
         """Pass one byte on; False if it was lost.  hot: per byte of output."""
         if self._bucket is not None and self._bucket.reduce(len(data)) is None:
-            self.dropped += len(data)
+            if self.on_dropped is not None:
+                self.on_dropped(len(data))
             return True
         if self._observer is not None:
             self._observer(data)

@@ -11,7 +11,7 @@ from pyrovm.machine.factory_limiter import make_limiter
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrovm.config.network import NetworkInterfaceConfig
-    from pyrovm.devices.virtio_net import KernelPlane, Mmds
+    from pyrovm.devices.virtio_net_protocols import KernelPlane, Mmds
 
 
 def make_net(

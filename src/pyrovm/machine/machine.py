@@ -101,20 +101,25 @@ class Machine:
             slot.pause()
         self.is_paused = True
 
-    def resume(self) -> None:
-        """Let devices, then vCPUs, go on; idempotent."""
+    def resume(self) -> int:
+        """Let devices, then vCPUs, go on; idempotent.
+
+        Returns how many vCPUs could not be told of the pause, having no kvmclock (yet).
+        """
         if not self.is_paused:
-            return
+            return 0
+        without_clock = 0
         self.is_paused = False
         for slot in self.slots:
             slot.resume()
         for thread in self.threads:
             try:
                 thread.vcpu.kvmclock_ctrl()
-            except HostError:  # EINVAL: this guest has no kvmclock (yet), so nothing to forgive
-                pass
+            except HostError:
+                without_clock += 1
         for thread in self.threads:
             thread.resume()
+        return without_clock
 
     def vcpu_ended(self, outcome: VcpuOutcome) -> None:
         """A vCPU's loop is over; called in its thread."""
@@ -172,6 +177,11 @@ class Machine:
     def slot_of(self, device: VirtioDevice) -> VirtioSlot:
         """The slot in which ``device`` sits."""
         return next(slot for slot in self.slots if slot.device is device)
+
+    def memory_changed(self) -> None:
+        """Memory was plugged or unplugged: tell the devices whose queues the kernel serves."""
+        for slot in self.slots:
+            slot.device.memory_changed()
 
     def exits(self) -> dict[int, int]:
         """How often the vCPUs left the guest, by KVM's exit reason."""

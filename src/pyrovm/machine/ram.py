@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import mmap
+
 from pyrovm.abi.kvm import KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY
 from pyrovm.arch.x86.layout import ram_ranges
-from pyrovm.errors import ConfigError
+from pyrovm.errors import ConfigError, HostError
 from pyrovm.host.mapping import Mapping, anonymous, memfd
 from pyrovm.memory.guest_memory import GuestMemory, Region
 
@@ -92,6 +94,24 @@ class Ram:
         if slot.region is not None:
             self.memory.remove(slot.region)
         slot.mapping.close()
+
+    def discard(self, gpa: int, size: int) -> None:
+        """Give whole pages back to the host; the guest finds them zeroed when it touches them.
+
+        Raises:
+            HostError: the range is not in one slot, or the host keeps the pages.
+        """
+        for slot in self.slots.values():
+            start = gpa - slot.gpa
+            if start >= 0 and start + size <= slot.mapping.size and not slot.readonly:
+                # Shared pages are the file's: dropping the mapping alone would keep them.
+                advice = mmap.MADV_REMOVE if slot.mapping.file else mmap.MADV_DONTNEED
+                try:
+                    slot.mapping.advise(advice, start, size)
+                except OSError as error:
+                    raise HostError.wrap(f"guest memory at {gpa:#x}", error) from None
+                return
+        raise HostError(f"guest range {gpa:#x} + {size:#x} is not in one memory slot")
 
     def close(self) -> None:
         """Free all memory; the VM must not run any more."""

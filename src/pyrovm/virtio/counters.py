@@ -27,6 +27,14 @@ class Latency:
         if ns < self.min or self.count == 1:
             self.min = ns
 
+    def merge(self, other: Latency) -> None:
+        """Count another's events too."""
+        if other.count:
+            self.min = min(self.min, other.min) if self.count else other.min
+            self.max = max(self.max, other.max)
+            self.count += other.count
+            self.sum += other.sum
+
 
 class Counters:
     """Base of the counters classes."""

@@ -105,6 +105,7 @@ class VirtioDevice:
 
     device_id: ClassVar[int]
     queue_sizes: Sequence[int] = (QUEUE_SIZE,)
+    counters: Any  # this device's group in the metrics; each kind has a class of its own
     needs_shared_memory = False  # with another process, which serves the queues (vhost-user)
 
     def __init__(self, name: str) -> None:
@@ -152,6 +153,9 @@ class VirtioDevice:
         Until :meth:`kick` no callback and no descriptor is delivered; whoever works for the device
         elsewhere (the kernel, another process) must stop here.
         """
+
+    def memory_changed(self) -> None:
+        """Guest memory has come or gone: whoever works with a copy of its map needs a new one."""
 
     def deactivate(self) -> None:
         """The driver is gone (reset, failure): release what ``activate`` took."""

@@ -1,0 +1,42 @@
+"""The devices whose host side is opened as soon as they are configured."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyrovm.config.drive import DriveConfig
+    from pyrovm.config.network import NetworkInterfaceConfig
+    from pyrovm.config.vsock import VsockConfig
+    from pyrovm.virtio.device import VirtioDevice
+
+
+class HostDevices:
+    """The controller's device factory; ``vhost`` lets the kernel move packets where it can."""
+
+    def __init__(self, warn: Callable[[str], object], *, vhost: bool = False) -> None:
+        self._warn = warn
+        self._vhost = vhost
+
+    def block(self, config: DriveConfig) -> VirtioDevice:
+        """Open a drive's file, or connect to its vhost-user process."""
+        if config.is_vhost_user:
+            from pyrovm.machine.factory_vhost_user import make_vhost_user_block
+
+            return make_vhost_user_block(config)
+        from pyrovm.machine.factory_block import make_block
+
+        return make_block(config, warn=self._warn)
+
+    def net(self, config: NetworkInterfaceConfig) -> VirtioDevice:
+        """Open a tap."""
+        from pyrovm.machine.factory_net import make_net
+
+        return make_net(config, vhost=self._vhost)
+
+    def vsock(self, config: VsockConfig) -> VirtioDevice:
+        """Listen on the Unix socket of the vsock device."""
+        from pyrovm.machine.factory_vsock import make_vsock
+
+        return make_vsock(config, vhost=self._vhost)

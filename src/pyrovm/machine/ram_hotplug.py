@@ -1,0 +1,68 @@
+"""The memory behind virtio-mem: slots of one size that come and go while the guest runs."""
+
+from __future__ import annotations
+
+import mmap
+
+from pyrovm.errors import HostError
+from pyrovm.host.mapping import anonymous
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyrovm.machine.ram import MemorySlot, Ram
+
+
+class HotplugRam:
+    """Slots of ``slot_size`` bytes from ``gpa`` on, none of them there at first.
+
+    A slot that is not plugged is no memory at all: neither the guest nor a device can reach it.
+    ``on_change`` is called after every change of what is there.
+    """
+
+    def __init__(
+        self,
+        ram: Ram,
+        gpa: int,
+        slot_size: int,
+        huge_pages: str,
+        on_change: Callable[[], object],
+    ) -> None:
+        self._ram = ram
+        self._gpa = gpa
+        self._slot_size = slot_size
+        self._huge_pages = huge_pages
+        self._on_change = on_change
+        self._slots: dict[int, MemorySlot] = {}
+
+    def plug(self, index: int) -> None:
+        """Put slot ``index`` before the guest and the devices.
+
+        Raises:
+            HostError: there is no memory for it, or KVM refused it.
+        """
+        mapping = anonymous(self._slot_size, huge_pages=self._huge_pages)
+        self._slots[index] = self._ram.add(self._gpa + index * self._slot_size, mapping)
+        self._on_change()
+
+    def unplug(self, index: int) -> None:
+        """Take slot ``index`` away again, with all its pages.
+
+        Raises:
+            HostError: KVM refused.
+        """
+        self._ram.remove(self._slots.pop(index))
+        self._on_change()
+
+    def discard(self, offset: int, size: int) -> None:
+        """Free the pages of a part of a slot that stays; ``offset`` counts from the region's start.
+
+        Raises:
+            HostError: the host keeps them.
+        """
+        index, start = divmod(offset, self._slot_size)
+        try:
+            self._slots[index].mapping.advise(mmap.MADV_DONTNEED, start, size)
+        except OSError as error:
+            raise HostError.wrap(f"hotplugged memory at {offset:#x}", error) from None
