@@ -123,6 +123,7 @@ class VirtioBlock(VirtioDevice):
 
     device_id = VIRTIO_ID_BLOCK
     metrics_group = "block"
+    counters: BlockCounters
 
     def __init__(
         self,

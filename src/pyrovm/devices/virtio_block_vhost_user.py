@@ -74,6 +74,7 @@ class VhostUserBlock(VirtioDevice):
     device_id = VIRTIO_ID_BLOCK
     metrics_group = "vhost_user_block"
     needs_shared_memory = True
+    counters: VhostUserBlockCounters
 
     def __init__(self, name: str, backend: VhostUserBackend) -> None:
         super().__init__(name)

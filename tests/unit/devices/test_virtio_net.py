@@ -1,7 +1,5 @@
 """The network device against a driver and a tap in memory."""
 
-from collections import deque
-from itertools import pairwise
 from struct import pack
 
 import pytest
@@ -10,144 +8,19 @@ from hypothesis import strategies as st
 
 from pyrovm.abi import virtio as v
 from pyrovm.devices.rate_limiter import RateLimiter, TokenBucket
-from pyrovm.devices.virtio_net import BATCH_FRAMES, VirtioNet
-from pyrovm.virtio.queue import part
-from tests.fakes.driver import Driver
-
-TAP_FD = 55
-MAC = bytes.fromhex("060000000001")
-VERSION_1 = 1 << v.VIRTIO_F_VERSION_1
-MERGEABLE = VERSION_1 | 1 << v.VIRTIO_NET_F_MRG_RXBUF
-TSO = VERSION_1 | 1 << v.VIRTIO_NET_F_GUEST_TSO4
-EVENT_IDX = 1 << v.VIRTIO_RING_F_EVENT_IDX
-NUM_BUFFERS = slice(10, 12)
-
-
-def frame(size=60, source=MAC, fill=0xAB):
-    return (b"\xff" * 6 + source + b"\x08\x00").ljust(size, bytes([fill]))
-
-
-class FakeTap:
-    """``waiting`` frames are read as the kernel would: header, then what fits."""
-
-    def __init__(self):
-        self.fd = TAP_FD
-        self.waiting = deque()
-        self.sent = []
-        self.offload = None
-        self.broken = False
-        self.reads = 0
-        self.closed = False
-
-    def readv(self, views):
-        self.reads += 1
-        if self.broken:
-            raise OSError(77, "File descriptor in bad state")
-        if not self.waiting:
-            return None
-        data = bytes(10) + b"\xee\xee" + self.waiting.popleft()  # num_buffers is not the tap's
-        done = 0
-        for view in part(views, 0, len(data)):
-            view[:] = data[done : done + len(view)]
-            done += len(view)
-        return done
-
-    def writev(self, views):
-        if self.broken:
-            raise OSError(5, "Input/output error")
-        self.sent.append(b"".join(views))
-        return len(self.sent[-1])
-
-    def set_offload(self, features):
-        self.offload = features
-
-    def close(self):
-        self.closed = True
-
-
-class FakeMmds:
-    """Takes frames that end in MMDS and echoes them."""
-
-    def __init__(self):
-        self.frames = deque()
-        self.timeout = None
-        self.seen = []
-
-    @property
-    def has_frames(self):
-        return bool(self.frames)
-
-    def detour(self, data):
-        copy = bytes(data)
-        self.seen.append(copy)
-        if copy.endswith(b"MMDS"):
-            self.frames.append(b"reply to " + copy)
-            return True
-        return False
-
-    def next_frame(self):
-        return self.frames.popleft() if self.frames else None
-
-    def next_timeout(self):
-        return self.timeout
-
-
-class Net:
-    """A driver of a network device."""
-
-    def __init__(self, *, features=None, bring_up=True, **options):
-        self.tap = FakeTap()
-        self.device = VirtioNet("eth0", self.tap, **options)
-        self.driver = Driver(self.device, features=features, bring_up=bring_up)
-        self.rx, self.tx = self.driver.queues
-        self.counters = self.device.counters
-        self.buffers = {}
-
-    def post(self, size=2048, count=1, pieces=1):
-        """Post receive buffers; they are known by their heads."""
-        for _ in range(count):
-            gpa = self.driver.alloc(size)
-            step = size // pieces
-            parts = [(gpa + i * step, step) for i in range(pieces - 1)]
-            parts.append((gpa + (pieces - 1) * step, size - (pieces - 1) * step))
-            self.buffers[self.rx.add([], parts)] = gpa
-
-    def send(self, data, *, header=bytes(12), cuts=()):
-        raw = header + data
-        edges = [0, *cuts, len(raw)]
-        parts = []
-        for a, b in pairwise(edges):
-            parts.append((self.driver.alloc(max(b - a, 1), raw[a:b]), b - a))
-        return self.tx.add(parts, [])
-
-    def arrive(self, *frames):
-        self.tap.waiting.extend(frames)
-        self.driver.loop.fire(TAP_FD)
-
-    def received(self):
-        """What the driver sees: [(header, frame)], merged buffers put together."""
-        used = deque(self.rx.take_used())
-        found = []
-        while used:
-            head, size = used.popleft()
-            data = self.driver.memory.read(self.buffers[head], size)
-            for _ in range(int.from_bytes(data[NUM_BUFFERS], "little") - 1):
-                head, size = used.popleft()
-                data += self.driver.memory.read(self.buffers[head], size)
-            found.append((data[:12], data[12:]))
-        return found
-
-    @property
-    def watches_tap(self):
-        return bool(self.driver.loop.watched[TAP_FD][1])
-
-
-def limiter(*, ops=0, size=0):
-    return RateLimiter(
-        bandwidth=TokenBucket(size, 1000) if size else None,
-        ops=TokenBucket(ops, 1000) if ops else None,
-    )
-
+from pyrovm.devices.virtio_net import BATCH_FRAMES
+from tests.fakes.net import (
+    EVENT_IDX,
+    MAC,
+    MERGEABLE,
+    TAP_FD,
+    TSO,
+    VERSION_1,
+    FakeMmds,
+    Net,
+    frame,
+    limiter,
+)
 
 # ---------------------------------------------------------------- configuration
 
@@ -413,117 +286,6 @@ def test_a_frame_that_the_tap_refuses_is_lost_and_counted():
     assert net.counters.tx_packets_count == 0
 
 
-# ---------------------------------------------------------------- rate limiting
-
-
-def test_sending_past_the_limit_waits_for_the_timer():
-    net = Net(tx_limiter=limiter(ops=2))
-    for _ in range(3):
-        net.send(frame())
-    net.driver.notify(1)
-    assert len(net.tap.sent) == 2
-    net.driver.notify(1)
-    assert net.counters.tx_rate_limiter_throttled == 2
-    net.device.tx_limiter.ops.budget = 2
-    net.driver.loop.advance(0.1)
-    assert len(net.tap.sent) == 3
-    assert net.counters.tx_rate_limiter_event_count == 1
-
-
-@pytest.mark.parametrize("options", [{"ops": 2}, {"size": 144}])
-def test_a_received_frame_past_the_limit_waits_where_it_lies(options):
-    net = Net(features=VERSION_1, rx_limiter=limiter(**options))
-    net.post(count=5)
-    net.arrive(*[frame(60, fill=n) for n in range(4)])
-    assert [data for _, data in net.received()] == [frame(60, fill=0), frame(60, fill=1)]
-    assert not net.watches_tap
-    assert net.counters.rx_rate_limiter_throttled == 1
-    net.driver.notify(0)
-    assert net.received() == []
-    assert net.counters.rx_rate_limiter_throttled == 2
-    for bucket in (net.device.rx_limiter.ops, net.device.rx_limiter.bandwidth):
-        if bucket:
-            bucket.budget = bucket.size
-    net.driver.loop.advance(0.1)
-    assert [data for _, data in net.received()] == [frame(60, fill=2), frame(60, fill=3)]
-    assert net.watches_tap
-    assert net.counters.rx_event_rate_limiter_count == 1
-
-
-def test_a_pause_delivers_a_frame_that_waits_for_its_limit():
-    net = Net(features=MERGEABLE, rx_limiter=limiter(ops=1))
-    net.post(1024, count=100)
-    net.arrive(frame(60, fill=1), frame(60, fill=2))
-    net.device.pause()
-    assert [data for _, data in net.received()] == [frame(60, fill=1), frame(60, fill=2)]
-
-
-def test_new_limits_are_installed():
-    net = Net(rx_limiter=limiter(ops=1))
-    net.device.update_rx_limiter(RateLimiter(), bandwidth=False, ops=True)
-    net.device.update_tx_limiter(limiter(size=9), bandwidth=True, ops=False)
-    assert net.device.rx_limiter.is_unlimited
-    assert net.device.tx_limiter.bandwidth.size == 9
-
-
-# ------------------------------------------------------------- metadata service
-
-
-@pytest.mark.parametrize("cuts", [(), (12,), (30,)])
-def test_a_frame_for_the_service_never_reaches_the_tap_and_is_answered(cuts):
-    mmds = FakeMmds()
-    net = Net(features=VERSION_1, mmds=mmds)
-    net.post(count=2)
-    request = frame(60) + b"MMDS"
-    net.send(request, cuts=cuts)
-    net.send(frame(60))
-    net.driver.notify(1)
-    assert mmds.seen == [request, frame(60)]
-    assert net.tap.sent == [bytes(12) + frame(60)]
-    assert len(net.tx.take_used()) == 2
-    assert net.received() == [(bytes(10) + b"\1\0", b"reply to " + request)]
-
-
-def test_frames_for_the_service_cost_no_tokens():
-    net = Net(mmds=FakeMmds(), tx_limiter=limiter(ops=3, size=10_000))
-    net.send(frame(60) + b"MMDS")
-    net.driver.notify(1)
-    assert net.device.tx_limiter.ops.budget == 3
-    assert net.device.tx_limiter.bandwidth.budget == 10_000
-
-
-def test_frames_of_the_service_come_before_those_of_the_tap():
-    mmds = FakeMmds()
-    net = Net(features=VERSION_1, mmds=mmds)
-    net.post(count=2)
-    mmds.frames.append(b"from the service")
-    net.arrive(frame())
-    assert [data for _, data in net.received()] == [b"from the service", frame()]
-
-
-def test_frames_of_the_service_wait_for_buffers():
-    mmds = FakeMmds()
-    net = Net(features=VERSION_1, mmds=mmds)
-    net.send(frame(60) + b"MMDS")
-    net.driver.notify(1)
-    net.post()
-    net.driver.notify(0)
-    assert len(net.received()) == 1
-
-
-def test_the_service_is_asked_again_when_it_said():
-    mmds = FakeMmds()
-    net = Net(features=VERSION_1, mmds=mmds)
-    net.post(count=2)
-    mmds.timeout = 0.2
-    net.send(frame(60) + b"MMDS")
-    net.driver.notify(1)
-    net.received()
-    mmds.frames.append(b"once more")
-    net.driver.loop.advance(0.2)
-    assert [data for _, data in net.received()] == [b"once more"]
-
-
 # ------------------------------------------------------------------ save, reset
 
 
@@ -578,98 +340,6 @@ def test_a_reset_lets_go_of_the_tap_and_the_timers():
     assert not net.tap.closed
     net.device.close()
     assert net.tap.closed
-
-
-# ----------------------------------------------------------------------- kernel
-
-
-class FakeKernel:
-    """Takes the queues over and pretends to have moved ``moved`` frames each way."""
-
-    def __init__(self, moved=0):
-        self.calls = []
-        self.moved = moved
-
-    def start(self, memory, queues, features, kicks, calls):
-        self.calls.append(("start", features, tuple(kicks), tuple(calls)))
-
-    def stop(self, memory, queues):
-        self.calls.append("stop")
-        for queue in queues:
-            queue.continue_at(queue.next_avail + self.moved, queue.next_used + self.moved)
-
-    def close(self):
-        self.calls.append("close")
-
-
-def in_kernel(kernel, **options):
-    net = Net(kernel=kernel, bring_up=False, **options)
-    net.driver.transport.kicks, net.driver.transport.calls = [70, 71], [80, 80]
-    for kick in (70, 71):
-        net.driver.loop.watch(kick, lambda _events: None)
-    net.driver.bring_up()
-    return net
-
-
-def watched_for(net, fd):
-    return net.driver.loop.watched[fd][1]
-
-
-def test_the_kernel_serves_where_nothing_looks_at_frames():
-    kernel = FakeKernel()
-    net = in_kernel(kernel)
-    assert kernel.calls == [("start", net.device.active.features, (70, 71), (80, 80))]
-    assert [watched_for(net, fd) for fd in (70, 71, TAP_FD)] == [0, 0, 0]
-    assert net.driver.read(v.VIRTIO_MMIO_INTERRUPT_STATUS) == 1
-    net.send(frame())
-    net.driver.notify(1)  # a late notification
-    assert net.tap.sent == []
-
-
-@pytest.mark.parametrize(
-    "options",
-    [{"mmds": FakeMmds()}, {"rx_limiter": limiter(ops=1)}, {"tx_limiter": limiter(ops=1)}],
-)
-def test_what_must_look_at_frames_keeps_them_here(options):
-    kernel = FakeKernel()
-    net = in_kernel(kernel, **options)
-    assert kernel.calls == []
-    net.send(frame())
-    net.driver.notify(1)
-    assert len(net.tap.sent) == 1
-
-
-def test_a_pause_takes_the_queues_back_and_a_kick_returns_them():
-    kernel = FakeKernel(moved=2)
-    net = in_kernel(kernel)
-    net.device.pause()
-    assert kernel.calls[1:] == ["stop"]
-    assert [queue.next_used for queue in net.device.active.queues] == [2, 2]
-    assert [watched_for(net, fd) for fd in (70, 71)] == [1, 1]
-    net.device.pause()
-    net.device.kick()
-    assert len(kernel.calls) == 3
-    assert kernel.calls[2][0] == "start"
-
-
-def test_a_limit_set_later_brings_the_frames_back_here():
-    kernel = FakeKernel()
-    net = in_kernel(kernel)
-    net.send(frame())
-    net.device.update_tx_limiter(limiter(ops=5), bandwidth=True, ops=True)
-    assert kernel.calls[-1] == "stop"
-    assert net.watches_tap
-    net.driver.loop.advance(0)
-    assert len(net.tap.sent) == 1
-
-
-def test_a_reset_stops_the_kernel_and_close_releases_it():
-    kernel = FakeKernel()
-    net = in_kernel(kernel)
-    net.driver.write(v.VIRTIO_MMIO_STATUS, 0)
-    assert kernel.calls[-1] == "stop"
-    net.device.close()
-    assert kernel.calls[-1] == "close"
 
 
 # ---------------------------------------------------------------------- hostile
