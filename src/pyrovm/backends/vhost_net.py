@@ -74,6 +74,14 @@ class VhostNet:
         for queue in served:  # the driver may have notified somebody else before
             os.write(kicks[queue.index], _KICK)
 
+    def set_memory(self, memory: GuestMemory) -> None:
+        """Guest memory has come or gone while the queues are served.
+
+        Raises:
+            HostError: the kernel refused.
+        """
+        self._vhost.set_memory(memory)
+
     def stop(self, memory: GuestMemory, queues: Sequence[Queue]) -> None:
         """Serve no more, and set the queues to where the kernel stopped."""
         served = [queue for queue in queues if queue.ready]

@@ -128,7 +128,7 @@ class VhostUserBlockBackend:
         avail = memory.hva(queue.avail, 6 + 2 * queue.size)
         used = memory.hva(queue.used, 6 + 8 * queue.size)
         self._tell(SET_FEATURES, U64.pack(features))
-        self._share(memory)
+        self.set_memory(memory)
         self._tell(SET_VRING_NUM, STATE.pack(0, queue.size))
         self._tell(SET_VRING_BASE, STATE.pack(0, queue.next_avail))
         self._tell(SET_VRING_ADDR, ADDRESS.pack(0, 0, desc, used, avail, 0))
@@ -137,7 +137,12 @@ class VhostUserBlockBackend:
         self._tell(SET_VRING_ENABLE, STATE.pack(0, 1))
         os.write(kick, U64.pack(1))  # the driver may have notified somebody else before
 
-    def _share(self, memory: GuestMemory) -> None:
+    def set_memory(self, memory: GuestMemory) -> None:
+        """Share guest memory, or what has come or gone of it while the queue is served.
+
+        Raises:
+            HostError: the other side refused, or the memory cannot be shared.
+        """
         rows, files = [], []
         for region in memory.regions:
             if region.file is None:

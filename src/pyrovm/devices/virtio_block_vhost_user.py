@@ -36,6 +36,9 @@ if TYPE_CHECKING:
         ) -> None:
             """Have the queue served, until ``stop``."""
 
+        def set_memory(self, memory: GuestMemory) -> None:
+            """Guest memory has come or gone while the queue is served."""
+
         def stop(self, memory: GuestMemory, queue: Queue) -> None:
             """Have it served no more, and set it to where the other process stopped."""
 
@@ -143,6 +146,10 @@ class VhostUserBlock(VirtioDevice):
     def kick(self) -> None:
         if self.active is not None:
             self._start(self.active)
+
+    def memory_changed(self) -> None:
+        if self._runs and self.active is not None:
+            self._backend.set_memory(self.active.memory)
 
     def deactivate(self) -> None:
         try:

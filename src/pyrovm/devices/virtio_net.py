@@ -130,6 +130,10 @@ class VirtioNet(VirtioDevice):
         if self._rx is not None:
             self._rx.give_back()
 
+    def memory_changed(self) -> None:
+        if self._kernel_runs and self._kernel is not None and self.active is not None:
+            self._kernel.set_memory(self.active.memory)
+
     def deactivate(self) -> None:
         self._stop_kernel()
         active = self.active

@@ -72,6 +72,13 @@ if TYPE_CHECKING:
                 HostError: the kernel refused; nothing is served.
             """
 
+        def set_memory(self, memory: GuestMemory) -> None:
+            """Guest memory has come or gone while the queues are served.
+
+            Raises:
+                HostError: the kernel refused.
+            """
+
         def stop(self, memory: GuestMemory, queues: Sequence[Queue]) -> None:
             """Serve no more, and set the queues to where the kernel stopped."""
 

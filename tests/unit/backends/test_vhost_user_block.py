@@ -300,6 +300,19 @@ def test_a_changed_configuration_reaches_the_driver(running):
     assert device.counters.config_change_time_us > 0
 
 
+def test_the_other_side_learns_of_changed_memory_while_it_serves(running):
+    back_end, device, driver = running
+    back_end.maps.clear()
+    device.memory_changed()
+    assert back_end.seen[-1] == front.SET_MEM_TABLE
+    assert [(gpa, size) for gpa, size, *_ in back_end.maps] == [(0, RAM)]
+    device.pause()
+    count = len(back_end.seen)
+    device.memory_changed()
+    assert len(back_end.seen) == count
+    assert driver.status == 15
+
+
 def test_a_reset_stops_the_other_side(running):
     back_end, _, driver = running
     driver.write(v.VIRTIO_MMIO_STATUS, 0)

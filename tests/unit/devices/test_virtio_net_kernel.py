@@ -18,6 +18,9 @@ class FakeKernel:
     def start(self, memory, queues, features, kicks, calls):
         self.calls.append(("start", features, tuple(kicks), tuple(calls)))
 
+    def set_memory(self, memory):
+        self.calls.append(memory)
+
     def stop(self, memory, queues):
         self.calls.append("stop")
         for queue in queues:
@@ -75,6 +78,16 @@ def test_a_pause_takes_the_queues_back_and_a_kick_returns_them():
     net.device.kick()
     assert len(kernel.calls) == 3
     assert kernel.calls[2][0] == "start"
+
+
+def test_the_kernel_learns_of_changed_memory_while_it_serves():
+    kernel = FakeKernel()
+    net = in_kernel(kernel)
+    net.device.memory_changed()
+    assert kernel.calls[-1] is net.driver.memory
+    net.device.pause()
+    net.device.memory_changed()
+    assert kernel.calls[-1] == "stop"
 
 
 def test_a_limit_set_later_brings_the_frames_back_here():
