@@ -115,6 +115,8 @@ class _Builder:
         machine.on_close(machine.ram.close)
         shared = any(device.needs_shared_memory for device in plan.devices)
         machine.ram.allocate(plan.mem_size_mib, plan.huge_pages, shared=shared)
+        if plan.prepare is not None:
+            plan.prepare(machine)
         self.map_register_pages()
 
     def map_register_pages(self) -> None:
