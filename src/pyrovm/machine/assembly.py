@@ -168,7 +168,7 @@ class Assembler:
             huge_pages=config.huge_pages,
             track_dirty_pages=config.track_dirty_pages,
             devices=devices.in_attach_order(),
-            prepare=lambda machine: _place(machine, devices, config.huge_pages),
+            prepare=lambda machine: _place(machine, devices),
             serial=self._make_serial(resources.serial),
             template=template,
             static_template=None if static in (None, "None") else static,
@@ -192,14 +192,14 @@ def _root_words(resources: Resources) -> str:
     return ""
 
 
-def _place(machine: Machine, devices: Devices, huge_pages: str) -> None:
+def _place(machine: Machine, devices: Devices) -> None:
     """Put what devices bring with them into the address space."""
     last_gpa, last_size = machine.ram.ranges[-1]
     high = HighMemory(last_gpa + last_size)
     for pmem in devices.pmem.values():
         _place_pmem(machine, pmem, high)
     if devices.memory_hotplug is not None:
-        _place_hotplug(machine, devices.memory_hotplug, high, huge_pages)
+        _place_hotplug(machine, devices.memory_hotplug, high)
     if devices.balloon is not None:
         devices.balloon.release = machine.ram.discard
 
@@ -213,15 +213,18 @@ def _place_pmem(machine: Machine, pmem: VirtioPmem, high: HighMemory) -> None:
     pmem.place(gpa)
 
 
-def _place_hotplug(machine: Machine, device: VirtioMem, high: HighMemory, huge_pages: str) -> None:
+def _place_hotplug(machine: Machine, device: VirtioMem, high: HighMemory) -> None:
     from pyrovm.machine.ram_hotplug import HotplugRam
 
     blocks = device.blocks
     gpa = high.allocate(blocks.total_size, blocks.slot_size)
-    device.place(
+    slots = HotplugRam(
+        machine.ram,
         gpa,
-        HotplugRam(machine.ram, gpa, blocks.slot_size, huge_pages, machine.memory_changed),
+        blocks.slot_size,
+        lambda: machine.memory_changed(device),
     )
+    device.place(gpa, slots)
 
 
 def _now_ms() -> int:

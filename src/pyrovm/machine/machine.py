@@ -178,10 +178,11 @@ class Machine:
         """The slot in which ``device`` sits."""
         return next(slot for slot in self.slots if slot.device is device)
 
-    def memory_changed(self) -> None:
-        """Memory was plugged or unplugged: tell the devices whose queues the kernel serves."""
+    def memory_changed(self, source: VirtioDevice) -> None:
+        """``source``, whose lock is held, has plugged or unplugged memory: tell the others."""
         for slot in self.slots:
-            slot.device.memory_changed()
+            if slot.device is not source:
+                slot.memory_changed()
 
     def exits(self) -> dict[int, int]:
         """How often the vCPUs left the guest, by KVM's exit reason."""

@@ -31,6 +31,19 @@ class MemorySlot:
         self.region = region
         self.readonly = readonly
 
+    def discard(self, start: int, size: int) -> None:
+        """Give whole pages back to the host; ``start`` counts from the slot's own.
+
+        Raises:
+            HostError: the host keeps them.
+        """
+        # Shared pages are the file's: dropping the mapping alone would keep them.
+        advice = mmap.MADV_REMOVE if self.mapping.file else mmap.MADV_DONTNEED
+        try:
+            self.mapping.advise(advice, start, size)
+        except OSError as error:
+            raise HostError.wrap(f"guest memory at {self.gpa + start:#x}", error) from None
+
 
 class Ram:
     """Owns every mapping that the guest sees, and closes them.
@@ -45,6 +58,8 @@ class Ram:
         self.memory = GuestMemory([])
         self.ranges: list[tuple[int, int]] = []
         self.slots: dict[int, MemorySlot] = {}
+        self._huge_pages = "None"
+        self._shared = False
         if track_dirty_pages:
             self.memory.track_dirty(True)
 
@@ -56,10 +71,19 @@ class Ram:
             HostError: the mapping or the memory slot was refused.
         """
         check_host_has(size_mib)
+        self._huge_pages, self._shared = huge_pages, shared
         self.ranges = ram_ranges(size_mib * MIB)
         for gpa, size in self.ranges:
-            make = memfd if shared else anonymous
-            self.add(gpa, make(size, huge_pages=huge_pages))
+            self.add(gpa, self.map_new(size))
+
+    def map_new(self, size: int) -> Mapping:
+        """Zeroed memory of the same kind as the RAM proper, ``size`` in bytes.
+
+        Raises:
+            HostError: there is not enough.
+        """
+        make = memfd if self._shared else anonymous
+        return make(size, huge_pages=self._huge_pages)
 
     def add(
         self, gpa: int, mapping: Mapping, *, readonly: bool = False, for_devices: bool = True
@@ -103,13 +127,8 @@ class Ram:
         """
         for slot in self.slots.values():
             start = gpa - slot.gpa
-            if start >= 0 and start + size <= slot.mapping.size and not slot.readonly:
-                # Shared pages are the file's: dropping the mapping alone would keep them.
-                advice = mmap.MADV_REMOVE if slot.mapping.file else mmap.MADV_DONTNEED
-                try:
-                    slot.mapping.advise(advice, start, size)
-                except OSError as error:
-                    raise HostError.wrap(f"guest memory at {gpa:#x}", error) from None
+            if 0 <= start <= slot.mapping.size - size and not slot.readonly:
+                slot.discard(start, size)
                 return
         raise HostError(f"guest range {gpa:#x} + {size:#x} is not in one memory slot")
 

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
-
-from pyrovm.errors import HostError
-from pyrovm.host.mapping import anonymous
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,13 +21,11 @@ class HotplugRam:
         ram: Ram,
         gpa: int,
         slot_size: int,
-        huge_pages: str,
         on_change: Callable[[], object],
     ) -> None:
         self._ram = ram
         self._gpa = gpa
         self._slot_size = slot_size
-        self._huge_pages = huge_pages
         self._on_change = on_change
         self._slots: dict[int, MemorySlot] = {}
 
@@ -42,7 +35,7 @@ class HotplugRam:
         Raises:
             HostError: there is no memory for it, or KVM refused it.
         """
-        mapping = anonymous(self._slot_size, huge_pages=self._huge_pages)
+        mapping = self._ram.map_new(self._slot_size)
         self._slots[index] = self._ram.add(self._gpa + index * self._slot_size, mapping)
         self._on_change()
 
@@ -62,7 +55,4 @@ class HotplugRam:
             HostError: the host keeps them.
         """
         index, start = divmod(offset, self._slot_size)
-        try:
-            self._slots[index].mapping.advise(mmap.MADV_DONTNEED, start, size)
-        except OSError as error:
-            raise HostError.wrap(f"hotplugged memory at {offset:#x}", error) from None
+        self._slots[index].discard(start, size)

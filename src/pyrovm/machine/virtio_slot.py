@@ -215,6 +215,10 @@ class VirtioSlot:
         """Process what waits in the queues, after a resume or a restore."""
         self._guarded(self.device.kick)
 
+    def memory_changed(self) -> None:
+        """Guest memory has come or gone."""
+        self._guarded(self.device.memory_changed)
+
     def pause(self) -> None:
         """Deliver nothing to the device and have it leave guest memory alone."""
         self.device_loop.suspend()
