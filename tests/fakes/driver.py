@@ -157,10 +157,11 @@ class Driver:
         features: int | None = None,
         memory_size: int = MEMORY_SIZE,
         bring_up: bool = True,
+        loop: FakeLoop | None = None,
     ) -> None:
         self.ram = bytearray(memory_size)
         self.memory = GuestMemory([Region(0, memoryview(self.ram))])
-        self.loop = FakeLoop()
+        self.loop = loop or FakeLoop()
         self.irqs = 0
         self.warnings: list[str] = []
         self.device = device

@@ -65,6 +65,14 @@ class VhostVsock:
         for queue in queues:  # the driver may have notified somebody else before
             os.write(kicks[queue.index], _KICK)
 
+    def set_memory(self, memory: GuestMemory) -> None:
+        """Tell the kernel of memory that has come or gone.
+
+        Raises:
+            HostError: it refused.
+        """
+        self._vhost.set_memory(memory)
+
     def stop(self, memory: GuestMemory, queues: Sequence[Queue]) -> None:
         """Serve no more, and set the queues to where the kernel stopped."""
         self._set_running(0)

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
         ) -> None:
             """Serve the queues; raises HostError, GuestError."""
 
+        def set_memory(self, memory: GuestMemory) -> None:
+            """Guest memory has come or gone; raises HostError."""
+
         def stop(self, memory: GuestMemory, queues: Sequence[Queue]) -> None:
             """Serve no more, and set the queues to where the kernel stopped."""
 
@@ -81,6 +84,10 @@ class VirtioVsockKernel(VsockDevice):
     def process(self, index: int) -> None:
         if index == EVENT:
             self._reset_is_seen()
+
+    def memory_changed(self) -> None:
+        if self._runs and self.active is not None:
+            self._kernel.set_memory(self.active.memory)
 
     def deactivate(self) -> None:
         self.pause()
