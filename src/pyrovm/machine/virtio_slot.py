@@ -161,6 +161,7 @@ class VirtioSlot:
         self.lock = new_lock()
         self.interrupts = 0
         self._vm = vm
+        self._loop = loop
         self._irq = EventFd()
         vm.irqfd(self._irq.fd, gsi)
         self.device_loop = DeviceLoop(loop, self._guarded)
@@ -209,7 +210,16 @@ class VirtioSlot:
 
     def write(self, offset: int, size: int, value: int) -> None:
         """A register write."""
+        was_active = self.transport.is_active
         self.transport.write(offset, size, value)
+        if self.transport.is_active and not was_active:
+            # Drivers may ring before they say DRIVER_OK (Linux's balloon does), when nobody
+            # listens.  This also wakes the loop for timers that were just armed, in this thread.
+            self._loop.post(self._first_look)
+
+    def _first_look(self) -> None:
+        if not self.device_loop.is_suspended:  # else the resume looks
+            self.kick()
 
     def kick(self) -> None:
         """Process what waits in the queues, after a resume or a restore."""
