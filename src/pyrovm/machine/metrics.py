@@ -146,7 +146,9 @@ class Metrics:
                     line[group] = _total(group, [values for _, values in each])
                 line.update({f"{group}_{device_id}": values for device_id, values in each})
             elif found:
-                line[group] = _total(group, [self._read(group, group, s) for _, s in found])
+                each_of = enumerate(source for _, source in found)
+                parts = [self._read(group, f"{group} {i}", source) for i, source in each_of]
+                line[group] = _total(group, parts)
             else:
                 line[group] = self._read(group, group, None)
         if sources:
