@@ -35,7 +35,8 @@ START_FAILED = f"{FAILED}Could not Start MicroVM from one single json: "
 class Vmm:
     """One process, one loop, one machine.
 
-    ``boot_timer``, ``enable_pci`` and ``mmds_size_limit`` are set before the first request.
+    ``boot_timer``, ``enable_pci``, ``mmds_size_limit`` and ``vhost`` are set before the first
+    request.
     """
 
     def __init__(self, instance_id: str, log: Log, *, version: str) -> None:
@@ -44,6 +45,7 @@ class Vmm:
         self.boot_timer = False
         self.enable_pci = False
         self.mmds_size_limit = 0
+        self.vhost = False
         self.exit_code: int | None = None
         self._instance_id = instance_id
         self._version = version
@@ -74,7 +76,7 @@ class Vmm:
             from pyrovm.machine.resources import Resources
 
             resources = Resources(
-                HostDevices(self.log.guest),
+                HostDevices(self.log.guest, vhost=self.vhost),
                 instance_id=self._instance_id,
                 mmds_size_limit=self.mmds_size_limit,
                 boot_timer=self.boot_timer,

@@ -11,13 +11,26 @@ if TYPE_CHECKING:
     from pyrovm.machine.machine import Machine
     from pyrovm.virtio.device import VirtioDevice
 
+    Filter = Callable[[bytes], bytes]
+
 DEFAULT_KVM = "/dev/kvm"
 
 
 class SerialPlan:
-    """Where the console's bytes go and come from; ``input_fd`` None attaches no input."""
+    """Where the console's bytes go and come from; ``input_fd`` None attaches no input.
 
-    __slots__ = ("bucket", "input_fd", "observer", "output_fd", "output_owned", "transform")
+    The filters see the bytes of their direction first and return what shall pass.
+    """
+
+    __slots__ = (
+        "bucket",
+        "input_fd",
+        "input_filter",
+        "on_input_end",
+        "output_fd",
+        "output_filter",
+        "output_owned",
+    )
 
     def __init__(
         self,
@@ -26,15 +39,17 @@ class SerialPlan:
         output_owned: bool = False,
         input_fd: int | None = None,
         bucket: TokenBucket | None = None,
-        observer: Callable[[bytes], object] | None = None,
-        transform: Callable[[bytes], bytes] | None = None,
+        output_filter: Filter | None = None,
+        input_filter: Filter | None = None,
+        on_input_end: Callable[[], object] | None = None,
     ) -> None:
         self.output_fd = output_fd
         self.output_owned = output_owned
         self.input_fd = input_fd
         self.bucket = bucket
-        self.observer = observer
-        self.transform = transform
+        self.output_filter = output_filter
+        self.input_filter = input_filter
+        self.on_input_end = on_input_end
 
 
 class Blueprint:

@@ -166,7 +166,10 @@ class _Builder:
     def attach_legacy_devices(self) -> None:
         machine, plan = self.machine, self.plan.serial
         machine.output = SerialOutput(
-            plan.output_fd, bucket=plan.bucket, observer=plan.observer, owned=plan.output_owned
+            plan.output_fd,
+            bucket=plan.bucket,
+            output_filter=plan.output_filter,
+            owned=plan.output_owned,
         )
         machine.on_close(machine.output.close)
         machine.serial_lock, machine.i8042_lock = new_lock(), new_lock()
@@ -183,7 +186,8 @@ class _Builder:
                 plan.input_fd,
                 machine.serial,
                 machine.serial_lock,
-                transform=plan.transform,
+                input_filter=plan.input_filter,
+                on_end=plan.on_input_end,
             )
             machine.on_close(machine.input.close)
         if self.plan.boot_timer is not None:

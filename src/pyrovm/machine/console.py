@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class SerialOutput:
     """Takes the guest's bytes: a non-blocking descriptor, where what does not fit is lost.
 
-    ``bucket`` drops what exceeds a rate and tells ``on_dropped`` how many bytes; ``observer`` sees
-    every byte that is left.  Called under the serial port's lock, by vCPU threads.
+    ``bucket`` drops what exceeds a rate and tells ``on_dropped`` how many bytes; ``output_filter``
+    decides what passes of the rest.  Called under the serial port's lock, by vCPU threads.
     """
 
     def __init__(
@@ -33,13 +33,13 @@ class SerialOutput:
         fd: int,
         *,
         bucket: TokenBucket | None = None,
-        observer: Callable[[bytes], object] | None = None,
+        output_filter: Callable[[bytes], bytes] | None = None,
         owned: bool = False,
     ) -> None:
         self._fd = fd
         self._owned = owned
         self._bucket = bucket
-        self._observer = observer
+        self._filter = output_filter
         self.on_dropped: Callable[[int], object] | None = None
 
     def __call__(self, data: bytes) -> bool:
@@ -48,8 +48,10 @@ class SerialOutput:
             if self.on_dropped is not None:
                 self.on_dropped(len(data))
             return True
-        if self._observer is not None:
-            self._observer(data)
+        if self._filter is not None:
+            data = self._filter(data)
+            if not data:
+                return True
         try:
             os.write(self._fd, data)
         except OSError:  # a full pipe, a reader that is gone: the guest must not wait for it
@@ -65,8 +67,8 @@ class SerialOutput:
 class SerialInput:
     """Feeds the serial port from a descriptor, as the guest reads.
 
-    ``transform`` sees the bytes first and returns what the guest shall get (an interactive console
-    looks for its escape there); ``on_end`` is called at the end of the input.
+    ``input_filter`` sees the bytes first and returns what the guest shall get (an interactive
+    console looks for its escape there); ``on_end`` is called at the end of the input.
     """
 
     CHUNK = 64
@@ -78,14 +80,14 @@ class SerialInput:
         serial: Serial,
         lock: LockType,
         *,
-        transform: Callable[[bytes], bytes] | None = None,
+        input_filter: Callable[[bytes], bytes] | None = None,
         on_end: Callable[[], object] | None = None,
     ) -> None:
         self._loop = loop
         self._fd = fd
         self._serial = serial
         self._lock = lock
-        self._transform = transform
+        self._filter = input_filter
         self._on_end = on_end
         self._waiting = b""
         self._open = True
@@ -104,7 +106,7 @@ class SerialInput:
         if not data:
             self._ended()
             return
-        self._waiting += data if self._transform is None else self._transform(data)
+        self._waiting += data if self._filter is None else self._filter(data)
         self._push()
 
     def _ended(self) -> None:

@@ -1,0 +1,63 @@
+"""``pyrovm``: one program, one file for each sub-command, loaded when it is asked for."""
+
+from __future__ import annotations
+
+import sys
+
+from pyrovm import __version__
+from pyrovm.errors import PyrovmError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# name -> module, what it does
+COMMANDS = {
+    "run": ("run", "start a guest here and now, with its console on this terminal"),
+    "doctor": ("doctor", "say what this host can do, and what is missing"),
+    "kernel": ("kernel", "fetch or build guest kernels"),
+    "lab": ("lab", "a software-emulated KVM host for machines that have none"),
+    "demo": ("demo", "boot a Debian guest and show disk, network and vsock at work"),
+}
+
+EXIT_USAGE = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the sub-command; its exit status."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0 if words else EXIT_USAGE
+    if words[0] in ("-V", "--version", "version"):
+        print(f"pyrovm {__version__}")
+        return 0
+    if words[0] not in COMMANDS:
+        print(f"pyrovm: no command {words[0]!r}\n\n{usage()}", file=sys.stderr)
+        return EXIT_USAGE
+    from importlib import import_module
+
+    module = import_module(f"pyrovm.cli.{COMMANDS[words[0]][0]}")
+    try:
+        status: int = module.main(words[1:])
+    except PyrovmError as error:
+        print(f"pyrovm {words[0]}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # whoever read our output has seen enough
+        sys.stderr.close()
+        return 141
+    return status
+
+
+def usage() -> str:
+    """The list of commands."""
+    lines = ["usage: pyrovm COMMAND ...", "", "commands:"]
+    lines += [f"  {name:8} {text}" for name, (_, text) in COMMANDS.items()]
+    lines += ["", "'pyrovm COMMAND --help' tells more; 'pyrovm-firecracker' is the drop-in."]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
