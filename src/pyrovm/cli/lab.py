@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pyrovm.errors import PyrovmError
+from pyrovm.errors import ConfigError, PyrovmError
 from pyrovm.guest import cache, kernel_fetch, kernels
 from pyrovm.guest.progress import Progress
 from pyrovm.lab import images, snapshot
@@ -193,6 +193,8 @@ def _tell(args: argparse.Namespace, result: Result) -> None:
 
 
 def _shell(args: argparse.Namespace) -> int:
+    if not os.isatty(0):
+        raise ConfigError("shell: standard input is no terminal; for a command: pyrovm lab run")
     terminal = Terminal(0, 1)
     with _lab(args) as lab, terminal.raw():
         result = lab.run(
