@@ -88,9 +88,9 @@ class VsockDevice(VirtioDevice):
         if chain.writable_size < EVENT_SIZE:
             raise GuestError(f"vsock: an event buffer of {chain.writable_size} bytes")
         event = VIRTIO_VSOCK_EVENT_TRANSPORT_RESET.to_bytes(EVENT_SIZE, "little")
-        queue.push(chain.head, chain.write(event))
         self._reset_mark = queue.pending
-        queue.enable_notifications()
+        queue.push(chain.head, chain.write(event))
+        queue.ask_for_next()
         if queue.needs_signal():
             active.interrupts.queue()
 

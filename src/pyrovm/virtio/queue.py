@@ -285,6 +285,14 @@ class Queue:
         self._barrier()
         return self._avail[1] != self.next_avail
 
+    def ask_for_next(self) -> None:
+        """Ask the driver to ring when it adds a chain, whatever it has added and we not taken."""
+        if self._event_idx:
+            self._used[2 + 4 * self.size] = self._avail[1]
+        else:
+            self._used[0] = 0
+        self._barrier()
+
     def state(self) -> QueueState:
         """What to save besides guest memory."""
         return {

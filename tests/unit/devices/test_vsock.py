@@ -822,6 +822,13 @@ def test_a_transport_reset_ends_all_connections_and_holds_packets_back(pair, cli
     assert received(late) == b""
 
 
+def test_after_a_transport_reset_the_guest_is_asked_to_ring_for_the_next_event_buffer(guest):
+    offer_events(guest, 8)
+    guest.device.reset_transport()
+    queue = guest.driver.queues[EVENT]
+    assert queue.avail_event == queue.avail_index == 8
+
+
 def test_an_old_bell_of_the_event_queue_does_not_confirm_the_reset(guest, client):
     offer_events(guest)
     guest.device.reset_transport()

@@ -230,6 +230,19 @@ def test_with_event_idx_the_device_names_the_index_it_waits_for():
     assert driver.avail_event == 1
 
 
+def test_the_driver_can_be_asked_to_ring_for_the_next_chain_while_others_wait():
+    _, driver, queue = make(event_idx=True)
+    for _ in range(3):
+        driver.add([], [(BUFFERS, 4)])
+    queue.pop()
+    queue.ask_for_next()
+    assert driver.avail_event == 3
+    _, driver, queue = make()
+    queue.disable_notifications()
+    queue.ask_for_next()
+    assert not driver.no_notify
+
+
 def test_the_barrier_stands_between_publishing_and_looking():
     seen = []
     _memory, driver, queue = make(event_idx=True, barrier=lambda: seen.append(driver.avail_event))
