@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pyrovm.api.routes import Routes
     from pyrovm.api.server import ApiServer
     from pyrovm.cli.firecracker_console import Console
+    from pyrovm.machine.assembly import Assembler
     from pyrovm.machine.controller import Controller
     from pyrovm.machine.controller_protocols import RunningMachine
     from pyrovm.machine.log import Log
@@ -52,6 +53,7 @@ class Vmm:
         self._metrics: Metrics | None = None
         self._controller: Controller | None = None
         self._console: Console | None = None
+        self._assembler: Assembler | None = None
         self._routes: Routes | None = None
         self._server: ApiServer | None = None
 
@@ -93,16 +95,25 @@ class Vmm:
             )
         return self._controller
 
-    def _build(self, resources: Resources, on_stop: Callable[[StopReason], None]) -> RunningMachine:
-        """The controller's builder."""
+    @property
+    def assembler(self) -> Assembler:
+        """What builds the machine."""
+        if self._assembler is None:
+            self._assembler = self._make_assembler()
+        return self._assembler
+
+    def _make_assembler(self) -> Assembler:
         from pyrovm.cli.firecracker_console import Console
         from pyrovm.machine.assembly import Assembler
 
-        if self._console is None:
-            self._console = Console()
-        assembler = Assembler(self.loop, self.log, self._console.plan)
-        machine = assembler(resources, on_stop)
-        self._console.enter()
+        self._console = Console()
+        return Assembler(self.loop, self.log, self._console.plan)
+
+    def _build(self, resources: Resources, on_stop: Callable[[StopReason], None]) -> RunningMachine:
+        """The controller's builder."""
+        machine = self.assembler(resources, on_stop)
+        if self._console is not None:
+            self._console.enter()
         return machine
 
     def watch_signals(self) -> None:
@@ -128,6 +139,16 @@ class Vmm:
             log=self.log.named("fc_api"),
             payload_limit=payload_limit,
         )
+        self.loop.post(self._preload)
+
+    def _preload(self) -> None:
+        from pyrovm.machine.preload import preload
+
+        preload(self.loop, self._prepare)
+
+    def _prepare(self) -> None:
+        if self._controller is None or self._controller.state == "Not started":
+            self.assembler.prepare()
 
     def _handle(self, request: Request) -> bytes:
         if self._routes is None:
@@ -222,5 +243,7 @@ class Vmm:
             self._controller.close()
         elif self._metrics is not None:
             self._metrics.write()
+        if self._assembler is not None:
+            self._assembler.close()
         if self._console is not None:
             self._console.leave()

@@ -23,10 +23,9 @@ if TYPE_CHECKING:
     from pyrovm.cli.run_folder import RunFolder
     from pyrovm.cli.run_network import Interface
     from pyrovm.config.serial import SerialConfig
+    from pyrovm.machine.assembly import Assembler
     from pyrovm.machine.blueprint import SerialPlan
-    from pyrovm.machine.machine import Machine, StopReason
-    from pyrovm.machine.microvm import MicroVm
-    from pyrovm.machine.resources import Resources
+    from pyrovm.machine.machine import Machine
 
 CMDLINE = "console=ttyS0 reboot=k panic=-1 loglevel=3"
 STDIN, STDOUT, STDERR = 0, 1, 2
@@ -264,7 +263,7 @@ class RunVmm(Vmm):
         self.mmds_size_limit = PAYLOAD_LIMIT
         self.vhost = run.options.vhost
 
-    def _build(self, resources: Resources, on_stop: Callable[[StopReason], None]) -> MicroVm:
+    def _make_assembler(self) -> Assembler:
         from pyrovm.machine.assembly import Assembler
 
         run = self._run
@@ -275,7 +274,7 @@ class RunVmm(Vmm):
             on_built=run.built,
             acpi=not run.options.no_acpi,
             kvm_device=run.options.kvm,
-        )(resources, on_stop)
+        )
 
 
 def _make_log(options: Namespace) -> Log:

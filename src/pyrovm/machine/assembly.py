@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from time import monotonic_ns
 
+from pyrovm.errors import PyrovmError
+from pyrovm.kvm.system import Kvm
 from pyrovm.machine.address_space import HighMemory
 from pyrovm.machine.blueprint import DEFAULT_KVM, Blueprint
 from pyrovm.machine.builder import Log as BuildLog
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from pyrovm.config.serial import SerialConfig
     from pyrovm.devices.virtio_mem import VirtioMem
     from pyrovm.devices.virtio_pmem import VirtioPmem
+    from pyrovm.kvm.vm import Vm
     from pyrovm.machine.blueprint import SerialPlan
     from pyrovm.machine.log import Log
     from pyrovm.machine.loop import EventLoop
@@ -60,6 +63,26 @@ class Assembler:
         self._acpi = acpi
         self._pvh = pvh
         self._kvm_device = kvm_device
+        self._prepared: tuple[Kvm, Vm] | None = None
+
+    def prepare(self) -> None:
+        """Have KVM make the VM ahead of the start; where it cannot, the start will say why."""
+        try:
+            kvm = Kvm(self._kvm_device)
+        except PyrovmError:
+            return
+        try:
+            self._prepared = kvm, kvm.create_vm()
+        except PyrovmError:
+            kvm.close()
+
+    def close(self) -> None:
+        """Release a prepared VM that was not used."""
+        if self._prepared is not None:
+            kvm, vm = self._prepared
+            self._prepared = None
+            vm.close()
+            kvm.close()
 
     def __call__(self, resources: Resources, on_stop: Callable[[StopReason], None]) -> MicroVm:
         """Build a machine and let it run.
@@ -68,15 +91,15 @@ class Assembler:
             PyrovmError: it cannot be; everything is as before.
         """
         began = monotonic_ns()
-        if self._require_linux:
-            self._check_kvm()
         devices = self._make_devices(resources)
+        prepared, self._prepared = self._prepared, None
         try:
             machine = build(
                 self._blueprint(resources, devices),
                 self._loop,
                 BuildLog(self._log.info, self._log.guest),
                 on_stop,
+                prepared,
             )
         except BaseException:
             devices.close_late()
@@ -85,13 +108,6 @@ class Assembler:
         self._on_built(machine)
         machine.start()
         return MicroVm(machine, devices, self._log)
-
-    def _check_kvm(self) -> None:
-        from pyrovm.kvm.system import Kvm
-        from pyrovm.machine.probe import require_linux_capable
-
-        with Kvm(self._kvm_device) as kvm:
-            require_linux_capable(kvm)
 
     # ----------------------------------------------------------------- devices
 
@@ -177,6 +193,7 @@ class Assembler:
             acpi=self._acpi,
             pvh=self._pvh,
             kvm_device=self._kvm_device,
+            require_linux=self._require_linux,
         )
 
 

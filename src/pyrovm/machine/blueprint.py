@@ -58,7 +58,7 @@ class Blueprint:
     ``devices`` are in attach order, which fixes their windows and interrupts; ``prepare`` is called
     when RAM is there and before they are attached, to place what they bring into the address
     space.  ``root`` are the kernel's words for the root device; ``kernel_fd`` and ``initrd_fd``
-    stay the caller's.
+    stay the caller's.  ``require_linux`` refuses a KVM on which Linux cannot run.
     """
 
     __slots__ = (
@@ -74,6 +74,7 @@ class Blueprint:
         "mem_size_mib",
         "prepare",
         "pvh",
+        "require_linux",
         "root",
         "serial",
         "smt",
@@ -105,6 +106,7 @@ class Blueprint:
         acpi: bool = True,
         pvh: bool = True,
         kvm_device: str = DEFAULT_KVM,
+        require_linux: bool = True,
     ) -> None:
         self.kernel_fd = kernel_fd
         self.initrd_fd = initrd_fd
@@ -125,3 +127,4 @@ class Blueprint:
         self.acpi = acpi
         self.pvh = pvh
         self.kvm_device = kvm_device
+        self.require_linux = require_linux

@@ -25,6 +25,7 @@ from pyrovm.kvm.system import Kvm
 from pyrovm.machine.bus import Bus, new_lock
 from pyrovm.machine.console import SerialInput, SerialOutput
 from pyrovm.machine.machine import Machine
+from pyrovm.machine.probe import require_linux_capable
 from pyrovm.machine.ram import Ram
 from pyrovm.machine.vcpu_setup import (
     build_model,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
     from pyrovm.arch.x86.template import Template
     from pyrovm.boot.loader import Initrd, LoadedKernel
+    from pyrovm.kvm.vm import Vm
     from pyrovm.machine.blueprint import Blueprint
     from pyrovm.machine.loop import EventLoop
     from pyrovm.machine.machine import StopReason
@@ -62,9 +64,15 @@ class Log:
 
 
 def build(
-    plan: Blueprint, loop: EventLoop, log: Log, on_stop: Callable[[StopReason], None]
+    plan: Blueprint,
+    loop: EventLoop,
+    log: Log,
+    on_stop: Callable[[StopReason], None],
+    prepared: tuple[Kvm, Vm] | None = None,
 ) -> Machine:
     """Build the machine; on any error, everything but the plan's own devices is released again.
+
+    ``prepared`` is an empty VM that was made ahead of time; it belongs to the machine from now on.
 
     Raises:
         ConfigError: the kernel, the command line or a size cannot be.
@@ -73,7 +81,7 @@ def build(
     machine = Machine(loop, on_stop)
     machine.mark("build")
     try:
-        _Builder(plan, machine, log).run()
+        _Builder(plan, machine, log).run(prepared)
     except BaseException:
         machine.close(devices=False)
         raise
@@ -89,8 +97,8 @@ class _Builder:
         self.log = log
         self.next_gsi = layout.GSI_FIRST_DEVICE
 
-    def run(self) -> None:
-        self.open_vm()
+    def run(self, prepared: tuple[Kvm, Vm] | None) -> None:
+        self.open_vm(prepared)
         self.allocate_memory()
         self.create_chips()
         self.attach_legacy_devices()
@@ -100,13 +108,20 @@ class _Builder:
 
     # -------------------------------------------------------------- the VM
 
-    def open_vm(self) -> None:
+    def open_vm(self, prepared: tuple[Kvm, Vm] | None) -> None:
         plan, machine = self.plan, self.machine
-        machine.kvm = Kvm(plan.kvm_device)
+        machine.kvm = Kvm(plan.kvm_device) if prepared is None else prepared[0]
         machine.on_close(machine.kvm.close)
+        if prepared is not None:
+            machine.on_close(prepared[1].close)
+        if plan.require_linux:
+            require_linux_capable(machine.kvm)
         require_capabilities(machine.kvm, plan.capabilities)
-        machine.vm = machine.kvm.create_vm()
-        machine.on_close(machine.vm.close)
+        if prepared is None:
+            machine.vm = machine.kvm.create_vm()
+            machine.on_close(machine.vm.close)
+        else:
+            machine.vm = prepared[1]
         machine.bus = Bus()
 
     def allocate_memory(self) -> None:

@@ -223,10 +223,7 @@ def open_output(path: str) -> int:
     Raises:
         OSError: as open(2).
     """
-    try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
-    except ValueError:  # a NUL byte in the path
-        raise OSError(22, "Invalid argument") from None
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
 
 
 def _module_of(frame: FrameType) -> str:

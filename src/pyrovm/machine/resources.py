@@ -367,8 +367,6 @@ def _open(path: str, what: str, separator: str = ": ") -> int:
         return os.open(path, _OPEN_READ)
     except OSError as error:
         raise HostError(f"{what}{separator}{os_error(error)}", error.errno or 0) from None
-    except ValueError:  # a NUL byte in the path
-        raise HostError(f"{what}{separator}{os_error(OSError(22, 'Invalid argument'))}") from None
 
 
 def _close(*fds: int) -> None:

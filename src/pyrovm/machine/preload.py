@@ -1,0 +1,47 @@
+"""Getting ready while nobody waits: what a start needs, done between socket and first request.
+
+A VMM that listens has nothing to do until its client speaks.  In that time it imports what every
+start will import and has KVM make an empty VM, which on its own takes the kernel milliseconds (it
+waits for an RCU grace period).  Each step is one turn of the event loop, so a client that is fast
+waits for one step at the most; what was not prepared is done when it is needed, and fails there.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyrovm.machine.loop import EventLoop
+
+MODULES = (
+    "pyrovm.api.routes",
+    "pyrovm.machine.controller",
+    "pyrovm.machine.resources",
+    "pyrovm.api.puts",
+    "pyrovm.host.libc",
+    "pyrovm.kvm.system",
+    "pyrovm.virtio.mmio",
+    "pyrovm.boot.loader",
+    "pyrovm.arch.x86.acpi.tables",
+    "pyrovm.machine.vcpu_setup",
+    "pyrovm.machine.builder",
+    "pyrovm.machine.assembly",
+    "pyrovm.machine.controller_running",
+)
+
+
+def preload(loop: EventLoop, finish: Callable[[], object]) -> None:
+    """Import :data:`MODULES` in the loop, one a turn, then call ``finish``."""
+    from importlib import import_module
+
+    waiting = list(reversed(MODULES))
+
+    def step() -> None:
+        if not waiting:
+            finish()
+            return
+        import_module(waiting.pop())
+        loop.post(step)
+
+    loop.post(step)
