@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from pyrovm.errors import ConfigError, HostError, StateError, os_error
@@ -62,12 +63,12 @@ class FakeFactory:
         return self._device(config)
 
     def vsock(self, config):
-        if os.path.exists(config.uds_path):
-            raise HostError(
-                "Error binding to the host-side Unix socket: Address in use (os error 98)"
-            )
-        with open(config.uds_path, "x"):
-            pass
+        try:
+            os.close(os.open(config.uds_path, os.O_CREAT | os.O_EXCL))
+        except OSError as error:
+            number = errno.EADDRINUSE if error.errno == errno.EEXIST else error.errno
+            text = os_error(OSError(number, os.strerror(number)))
+            raise HostError(f"Error binding to the host-side Unix socket: {text}") from None
         return self._device(config)
 
 

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from pyrovm.config.record import Record
-from pyrovm.config.serde.schema import optional, required, string, struct
+from pyrovm.config.serde.schema import (
+    optional,
+    path_string,
+    required,
+    string,
+    struct,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,8 +43,8 @@ class BootSourceConfig(Record):
 BOOT_SOURCE = struct(
     "BootSourceConfig",
     (
-        required("kernel_image_path", string),
-        optional("initrd_path", string),
+        required("kernel_image_path", path_string),
+        optional("initrd_path", path_string),
         optional("boot_args", string),
     ),
     BootSourceConfig,

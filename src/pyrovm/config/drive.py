@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from pyrovm.config.rate_limiter import RATE_LIMITER, RateLimiterConfig
 from pyrovm.config.record import Record, json_or_null
-from pyrovm.config.serde.schema import boolean, enum, optional, required, string, struct
+from pyrovm.config.serde.schema import (
+    boolean,
+    enum,
+    optional,
+    path_string,
+    required,
+    string,
+    struct,
+)
 from pyrovm.errors import ConfigError
 
 TYPE_CHECKING = False
@@ -126,10 +134,10 @@ DRIVE_CONFIG = struct(
         required("is_root_device", boolean),
         optional("cache_type", enum(*CACHE_TYPES), "Unsafe"),
         optional("is_read_only", boolean),
-        optional("path_on_host", string),
+        optional("path_on_host", path_string),
         optional("rate_limiter", RATE_LIMITER),
         optional("io_engine", enum(*IO_ENGINES)),
-        optional("socket", string),
+        optional("socket", path_string),
     ),
     DriveConfig,
 )
@@ -137,7 +145,7 @@ DRIVE_UPDATE = struct(
     "BlockDeviceUpdateConfig",
     (
         required("drive_id", string),
-        optional("path_on_host", string),
+        optional("path_on_host", path_string),
         optional("rate_limiter", RATE_LIMITER),
     ),
     DriveUpdate,

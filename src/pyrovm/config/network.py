@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from pyrovm.config.rate_limiter import RATE_LIMITER, RateLimiterConfig
 from pyrovm.config.record import Record, json_or_null
-from pyrovm.config.serde.schema import converted, optional, required, string, struct, u16
+from pyrovm.config.serde.schema import (
+    converted,
+    optional,
+    path_string,
+    required,
+    string,
+    struct,
+    u16,
+)
 from pyrovm.errors import ConfigError
 
 TYPE_CHECKING = False
@@ -108,7 +116,7 @@ NETWORK_INTERFACE_CONFIG = struct(
     "NetworkInterfaceConfig",
     (
         required("iface_id", string),
-        required("host_dev_name", string),
+        required("host_dev_name", path_string),
         optional("guest_mac", converted(parse_mac)),
         optional("mtu", u16),
         optional("rx_rate_limiter", RATE_LIMITER),

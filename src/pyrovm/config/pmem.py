@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from pyrovm.config.rate_limiter import RATE_LIMITER, RateLimiterConfig
 from pyrovm.config.record import Record, json_or_null
-from pyrovm.config.serde.schema import boolean, optional, required, string, struct
+from pyrovm.config.serde.schema import (
+    boolean,
+    optional,
+    path_string,
+    required,
+    string,
+    struct,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,7 +80,7 @@ PMEM_CONFIG = struct(
     "PmemConfig",
     (
         required("id", string),
-        required("path_on_host", string),
+        required("path_on_host", path_string),
         optional("root_device", boolean, False),
         optional("read_only", boolean, False),
         optional("rate_limiter", RATE_LIMITER),

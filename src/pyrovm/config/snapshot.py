@@ -8,6 +8,7 @@ from pyrovm.config.serde.schema import (
     enum,
     optional,
     path,
+    path_string,
     required,
     sequence,
     string,
@@ -154,12 +155,12 @@ _MEMORY_BACKEND = struct(
 )
 _NETWORK_OVERRIDE = struct(
     "NetworkOverride",
-    (required("iface_id", string), required("host_dev_name", string)),
+    (required("iface_id", string), required("host_dev_name", path_string)),
     NetworkOverride,
     ignore_unknown=True,
 )
 _VSOCK_OVERRIDE = struct(
-    "VsockOverride", (required("uds_path", string),), VsockOverride, ignore_unknown=True
+    "VsockOverride", (required("uds_path", path_string),), VsockOverride, ignore_unknown=True
 )
 SNAPSHOT_LOAD = struct(
     "LoadSnapshotConfig",

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from pyrovm.config.record import Record
-from pyrovm.config.serde.schema import optional, required, string, struct, u32
+from pyrovm.config.serde.schema import (
+    optional,
+    path_string,
+    required,
+    string,
+    struct,
+    u32,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +33,6 @@ class VsockConfig(Record):
 
 VSOCK_CONFIG = struct(
     "VsockDeviceConfig",
-    (optional("vsock_id", string), required("guest_cid", u32), required("uds_path", string)),
+    (optional("vsock_id", string), required("guest_cid", u32), required("uds_path", path_string)),
     VsockConfig,
 )

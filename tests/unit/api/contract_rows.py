@@ -569,7 +569,7 @@ BOOT_SOURCE = [
         "/boot-source",
         '{"kernel_image_path":"a\\u0000b"}',
         400,
-        "…The kernel file cannot be opened: Invalid argument (os error 22)…",
+        "…file name contained an unexpected NUL byte at line 1 column 31…",
     ),
     (
         "GET",

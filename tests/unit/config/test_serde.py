@@ -19,6 +19,7 @@ from pyrovm.config.serde.schema import (
     optional,
     parse,
     path,
+    path_string,
     required,
     sequence,
     string,
@@ -411,6 +412,10 @@ def test_converted_strings_report_their_own_errors_after_the_object():
 def test_paths_are_strings_by_another_name():
     assert parse(path, b'"/a"') == "/a"
     assert "expected path string" in error_of(path, "1")
+    assert "expected a string" in error_of(path_string, "1")
+    assert error_of(path_string, '"a\\u0000b" ') == (
+        "file name contained an unexpected NUL byte at line 1 column 10"
+    )
 
 
 # ------------------------------------------------------------------------- text

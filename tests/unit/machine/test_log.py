@@ -116,10 +116,9 @@ def test_a_file_is_created_and_not_truncated(tmp_path):
     assert path.stat().st_size == 1000
 
 
-@pytest.mark.parametrize("path", ["/none/log", "/tmp/\0"])
-def test_a_file_that_cannot_be_opened_is_the_callers_fault(path):
-    with pytest.raises(ConfigError, match="Failed to open target file: "):
-        Log("a").update(LoggerConfig(log_path=path))
+def test_a_file_that_cannot_be_opened_is_the_callers_fault():
+    with pytest.raises(ConfigError, match=r"Failed to open target file: No such .*\(os error 2\)"):
+        Log("a").update(LoggerConfig(log_path="/none/log"))
 
 
 def test_a_fifo_needs_no_reader_and_never_blocks(tmp_path):

@@ -130,8 +130,21 @@ def _text(expected: str) -> Read[str]:
     return read
 
 
+def _path(expected: str) -> Read[str]:
+    inner = _text(expected)
+
+    def read(reader: Reader) -> str:
+        text = inner(reader)
+        if "\0" in text:
+            raise reader.error("file name contained an unexpected NUL byte")
+        return text
+
+    return read
+
+
 string = _text("a string")
-path = _text("path string")
+path = _path("path string")
+path_string = _path("a string")  # a path that the API calls a string
 
 
 def converted(convert: Callable[[str], T], expected: str = "a string") -> Read[T]:
