@@ -11,7 +11,7 @@ import os
 import re
 import subprocess
 import tarfile
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from pyrovm.errors import HostError, Unsupported
@@ -102,21 +102,28 @@ def _fetch_private_lists() -> None:
 
 def download(package: Package) -> Path:
     """The .deb of ``package``, from the cache or from Debian's servers."""
+    return download_all([package])[0]
+
+
+def download_all(packages: Sequence[Package]) -> list[Path]:
+    """The .deb files of ``packages``, in order; what the cache lacks is downloaded in one go."""
     (apt_get,) = programs.require("apt-get")
     debs = cache.folder("debs")
-    target = debs / package.filename
-    if target.exists():
+    lacking = [package for package in packages if not (debs / package.filename).exists()]
+    if lacking:
+        with cache.scratch(debs) as into:
+            # "_apt" may not write into the user's cache, so the download is not handed to it
+            argv = [*_options(), "-o", "APT::Sandbox::User=", "-qq", "download"]
+            names = [f"{package.name}={package.version}" for package in lacking]
+            programs.run(apt_get, *argv, *names, cwd=into)
+            for fetched in into.glob("*.deb"):
+                fetched.replace(debs / fetched.name)
+    targets = [debs / package.filename for package in packages]
+    for target in targets:
+        if not target.exists():
+            raise HostError(f"apt-get download did not bring {target.name}")
         cache.touch(target)
-        return target
-    with cache.scratch(debs) as into:
-        # "_apt" may not write into the user's cache, so the download is not handed to it
-        argv = [*_options(), "-o", "APT::Sandbox::User=", "-qq"]
-        programs.run(apt_get, *argv, "download", f"{package.name}={package.version}", cwd=into)
-        fetched = next(into.glob("*.deb"), None)
-        if fetched is None:
-            raise HostError(f"apt-get download {package.name} brought nothing")
-        fetched.replace(target)
-    return target
+    return targets
 
 
 def closure(names: Iterable[str], *, without: Collection[str] = ()) -> list[Package]:

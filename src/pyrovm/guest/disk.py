@@ -74,20 +74,21 @@ def _normalise(image: Path, folder: Path, env: Mapping[str, str]) -> None:
 
 
 def read_file(image: Path, path: str) -> bytes:
-    """A file's contents out of an ext2, ext3 or ext4 image.
+    """A regular file's contents out of an ext2, ext3 or ext4 image; links are not followed.
 
     Raises:
-        ConfigError: there is no such file in the image.
+        ConfigError: there is no such regular file in the image.
     """
     (debugfs,) = programs.require("debugfs")
     if not path.startswith("/") or '"' in path or "\n" in path:
         raise ConfigError(f"{path!r}: an absolute path without quotes is needed")
     with cache.scratch(cache.folder("tmp")) as folder:
         target = folder / "file"
-        # debugfs tells of a missing file on standard error and ends with 0: look at the result
-        programs.run(debugfs, "-R", f'dump "{path}" "{target}"', image)
-        if not target.exists():
-            raise ConfigError(f"no file {path} in {image}")
+        script = f'stat "{path}"\ndump "{path}" "{target}"\n'
+        # debugfs ends with 0 whatever happens: look at what it says
+        said = programs.run(debugfs, "-f", "-", image, stdin=script.encode())
+        if b"Type: regular" not in said or not target.exists():
+            raise ConfigError(f"no regular file {path} in {image}")
         return target.read_bytes()
 
 

@@ -17,6 +17,7 @@ from pyrovm.guest import cache
 from pyrovm.guest.modules import ModuleTree
 
 RECORD = "kernel.json"
+ALIASES = {"lean": "full", "cloud": "debian"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,12 +73,13 @@ def installed() -> list[Kernel]:
 
 
 def find(name: str) -> Kernel | None:
-    """The kernel of that name, or else the latest of that flavour."""
+    """The kernel of that name, or else the latest of that flavour ("lean" is "full")."""
     kernels = installed()
+    flavour = ALIASES.get(name, name)
     for kernel in kernels:
         if kernel.name == name:
             return kernel
-    return next((kernel for kernel in kernels if kernel.flavour == name), None)
+    return next((kernel for kernel in kernels if kernel.flavour == flavour), None)
 
 
 def get(name: str) -> Kernel:
@@ -89,7 +91,8 @@ def get(name: str) -> Kernel:
     kernel = find(name)
     if kernel is None:
         have = ", ".join(k.name for k in installed()) or "none"
-        how = "fetch" if name == "debian" else f"build {name}"
+        flavour = ALIASES.get(name, name)
+        how = "fetch" if flavour == "debian" else f"build {flavour}"
         raise ConfigError(f"no kernel {name!r} (there are: {have}); try: pyrovm kernel {how}")
     return kernel
 

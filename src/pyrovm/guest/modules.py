@@ -26,6 +26,10 @@ class ModuleTree:
         lines = builtin.read_text().split() if builtin.exists() else []
         self._builtin = {plain_name(line.rpartition("/")[2]) for line in lines}
 
+    def has(self, name: str) -> bool:
+        """Whether this kernel has the module, or has it built in."""
+        return plain_name(name) in self._files or plain_name(name) in self._builtin
+
     def read(self, name: str) -> bytes:
         """A module's object code, uncompressed.
 

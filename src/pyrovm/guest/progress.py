@@ -9,6 +9,8 @@ import sys
 import time
 from typing import TextIO
 
+_PLAIN_INTERVAL = 15.0  # seconds between two lines where lines cannot be overwritten
+
 
 class Progress:
     """Names the step at hand, with a percentage where one is known."""
@@ -20,11 +22,10 @@ class Progress:
         self._step = ""
         self._began = time.monotonic()
         self._shown = 0.0
-        self._tenth = 0
 
     def step(self, text: str) -> None:
         """Go on to the next step."""
-        self._step, self._tenth = text, 0
+        self._step, self._shown = text, time.monotonic()
         if self._live:
             self._draw(None)
         else:
@@ -36,9 +37,9 @@ class Progress:
         if self._live:
             if time.monotonic() - self._shown > 0.1:
                 self._draw(fraction)
-        elif int(fraction * 10) > self._tenth:
-            self._tenth = int(fraction * 10)
-            self._stream.write(f"{self._title}: {self._step}: {self._tenth * 10} %\n")
+        elif time.monotonic() - self._shown > _PLAIN_INTERVAL:
+            self._shown = time.monotonic()
+            self._stream.write(f"{self._title}: {self._step}: {fraction:.0%}\n")
             self._stream.flush()
 
     def done(self, text: str = "") -> None:
