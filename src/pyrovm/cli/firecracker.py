@@ -107,6 +107,8 @@ def _run(words: Sequence[str], log: Log) -> int | None:
     _grow_fd_table()
     try:
         return _run_vmm(arguments, vmm)
+    except StartError:
+        raise
     except Exception:
         vmm.panicked()
         raise
