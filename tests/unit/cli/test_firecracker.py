@@ -347,6 +347,16 @@ def test_metadata_that_cannot_be(tmp_path, text, arguments, code, message):
     assert message in done.stdout
 
 
+@pytest.mark.parametrize(("limit", "panics"), [("2", 0), ("x", 1)])
+def test_a_panic_is_counted_and_a_refusal_is_none(tmp_path, limit, panics):
+    (tmp_path / "meta").write_text('{"a":1}')
+    run(
+        *("--api-sock", str(tmp_path / "s"), "--metrics-path", str(tmp_path / "metrics")),
+        *("--metadata", str(tmp_path / "meta"), "--mmds-size-limit", limit),
+    )
+    assert json.loads((tmp_path / "metrics").read_text())["vmm"]["panic_count"] == panics
+
+
 # ----------------------------------------------------------------- config file
 
 
