@@ -108,6 +108,12 @@ def test_data_before_the_handshake_breaks_the_connection():
         write(connection, b"x")
 
 
+def test_a_shutdown_before_the_handshake_breaks_the_connection():
+    connection = Connection(42, 5, 80, None)
+    with pytest.raises(ConnectionBroken):
+        connection.shut_down(SEND)
+
+
 # -------------------------------------------------------------- towards the host
 
 

@@ -289,14 +289,16 @@ class Connection:
         """The guest does no more what ``flags`` (SHUTDOWN's) say; the host's program is told.
 
         Raises:
+            ConnectionBroken: there was no connection yet.
             HostError: the host's socket is broken.
         """
+        if not self.is_open or self.stream is None:
+            raise ConnectionBroken("vsock: a shutdown before the handshake")
         new = flags & BOTH & ~self.guest_shutdown
         self.guest_shutdown |= new
-        if self.stream is not None:
-            if new & VIRTIO_VSOCK_SHUTDOWN_RCV:
-                self.stream.close_read()
-            self.finish_writing()
+        if new & VIRTIO_VSOCK_SHUTDOWN_RCV:
+            self.stream.close_read()
+        self.finish_writing()
 
     def finish_writing(self) -> None:
         """Close the host's write side when the guest sends no more and all of it is written."""
