@@ -182,6 +182,7 @@ class VirtioBlock(VirtioDevice):
         if self._again is not None:
             self._again.disarm()
             self._again = None
+        self._engine_full = False  # what waited for room is the old driver's
         self.limiter.detach()
         super().deactivate()
 

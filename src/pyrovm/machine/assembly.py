@@ -97,7 +97,7 @@ class Assembler:
             machine = build(
                 self._blueprint(resources, devices),
                 self._loop,
-                BuildLog(self._log.info, self._log.guest),
+                BuildLog(self._log.info, self._log.guest, self._log.name_thread),
                 on_stop,
                 prepared,
             )

@@ -54,13 +54,22 @@ KEYBOARD, KEYBOARD_PORTS = 0x60, 5
 
 
 class Log:
-    """Where the machine reports to: ``warn`` is for what a guest can provoke, so it is limited."""
+    """Where the machine reports to: ``warn`` is for what a guest can provoke, so it is limited.
 
-    __slots__ = ("info", "warn")
+    ``name_thread`` is called in every new thread.
+    """
 
-    def __init__(self, info: Callable[[str], object], warn: Callable[[str], object]) -> None:
+    __slots__ = ("info", "name_thread", "warn")
+
+    def __init__(
+        self,
+        info: Callable[[str], object],
+        warn: Callable[[str], object],
+        name_thread: Callable[[str], object] = lambda _name: None,
+    ) -> None:
         self.info = info
         self.warn = warn
+        self.name_thread = name_thread
 
 
 def build(
@@ -318,7 +327,11 @@ class _Builder:
         machine.cpu_model = model
         for vcpu in vcpus:
             configure_vcpu(vcpu, model, entry=kernel.entry, pvh=kernel.protocol == loader.PVH)
-            machine.threads.append(VcpuThread(vcpu, machine.bus, machine.vcpu_ended, self.log.warn))
+            machine.threads.append(
+                VcpuThread(
+                    vcpu, machine.bus, machine.vcpu_ended, self.log.warn, self.log.name_thread
+                )
+            )
 
     def cpu_template(self) -> Template | None:
         """The custom template, or the static one for this host's CPU.

@@ -58,7 +58,11 @@ def _ignore(_number: int, _frame: object) -> None:
 
 
 class VcpuThread:
-    """Runs ``vcpu`` against ``bus``; ``on_outcome`` is called in the thread when it ends."""
+    """Runs ``vcpu`` against ``bus``.
+
+    Called in the thread: ``on_start`` with its name, ``on_miss`` for accesses that no device
+    answers, ``on_outcome`` when the vCPU has ended by itself.
+    """
 
     def __init__(
         self,
@@ -66,11 +70,13 @@ class VcpuThread:
         bus: Bus,
         on_outcome: Callable[[VcpuOutcome], None],
         on_miss: Callable[[str], object],
+        on_start: Callable[[str], object] = lambda _name: None,
     ) -> None:
         self.vcpu = vcpu
         self._bus = bus
         self._on_outcome = on_outcome
         self._on_miss = on_miss
+        self._on_start = on_start
         self._wanted = PARK
         # Both are hand-overs, not mutual exclusion: one thread takes, the other gives.
         self._parked = allocate_lock()  # free while the thread stands still or has ended
@@ -143,7 +149,9 @@ class VcpuThread:
 
     def _main(self) -> None:
         self._ident = get_ident()
-        name_thread(f"fc_vcpu {self.vcpu.index}")
+        name = f"fc_vcpu {self.vcpu.index}"
+        name_thread(name)
+        self._on_start(name)
         try:
             self._park_here()
             outcome = None if self._wanted == STOP else self._run()
