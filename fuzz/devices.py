@@ -2,7 +2,8 @@
 
 What must hold whatever it does: only the device's own errors escape its handlers (the transport
 turns them into NEEDS_RESET), the device never touches more of guest memory than its queues allow,
-a broken device stays quiet until it is reset, and a saved device is the same device.
+what it changes there is in the dirty log, a broken device stays quiet until it is reset, and a
+saved device is the same device.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     # Fills a request's readable part; what to write and how much room to give.
     Request = Callable[[Source], tuple[bytes, int]]
 
+PAGE_SHIFT, PAGE_SIZE = 12, 0x1000
 MEMORY_SIZE = 0x80000  # rings below, buffers above
 BUFFERS = 0x60000
 BUFFER_SIZE = 0x1000
@@ -97,6 +99,7 @@ class Harness:
             self._notify,
             self._call_host,
             self._make_ready,
+            self._pause_and_resume,
         )
         while self._source.left:
             steps[self._source.below(len(steps))]()
@@ -122,8 +125,44 @@ class Harness:
         self._ring(self._source.below(len(self.driver.queues)))
 
     def _ring(self, index: int) -> None:
+        self._as_machine(lambda: self.driver.device.process(index), index)
+
+    def _as_machine(self, call: Callable[[], object], index: int | None = None) -> None:
+        """Call into the device as the machine does: its errors break it, its work is bounded."""
+        driver, memory = self.driver, self.driver.memory
+        if index is not None and not (
+            driver.device.active is not None and driver.transport.queues[index].ready
+        ):
+            return
+        before = None
+        if memory.tracks_dirty:
+            memory.take_dirty()
+            before = self._contents()
         self._accesses = 0
-        self.driver.notify(index)
+        try:
+            call()
+        except GuestError as error:
+            driver.transport.fail(str(error))
+        # What lies in the buffers of a driver that is gone matters to nobody.
+        lives = driver.device.active is not None
+        if lives and before is not None and before != (after := self._contents()):
+            changed = {
+                at >> PAGE_SHIFT
+                for at in range(0, MEMORY_SIZE, PAGE_SIZE)
+                if after[at : at + PAGE_SIZE] != before[at : at + PAGE_SIZE]
+            }
+            assert changed <= memory.take_dirty(), "a change that a migration would miss"
+
+    def _contents(self) -> bytearray:
+        """Guest memory, but for the words by which devices suppress notifications: these are not
+        in the dirty log.  A device that goes on elsewhere looks at all queues and writes them anew.
+        """
+        contents = bytearray(self.driver.ram)
+        for queue in self.driver.transport.queues:
+            for word in (queue.used, queue.used + 4 + 8 * queue.size):
+                if word + 2 <= MEMORY_SIZE:
+                    contents[word : word + 2] = b"\0\0"
+        return contents
 
     def _send_request(self) -> None:
         """A request as a proper driver would make it, then the bell."""
@@ -204,11 +243,8 @@ class Harness:
 
     def _advance(self) -> None:
         """Time passes: what a device left for later happens under the transport's protection."""
-        self._accesses = 0
-        try:
-            self.driver.loop.advance(self._source.choice((0.0, 0.001, 0.1, 1.0, 100.0)))
-        except GuestError as error:
-            self.driver.transport.fail(str(error))
+        seconds = self._source.choice((0.0, 0.001, 0.1, 1.0, 100.0))
+        self._as_machine(lambda: self.driver.loop.advance(seconds))
 
     def _bring_up(self) -> None:
         self.driver.bring_up(None if self._source.flag() else 1 << v.VIRTIO_F_VERSION_1)
@@ -218,19 +254,23 @@ class Harness:
             self.driver.memory.write(queue.used, bytes(4))
 
     def _call_host(self) -> None:
-        if self._host is not None:
-            self._host(self.driver.device)
+        host = self._host
+        if host is not None:
+            self._as_machine(lambda: host(self.driver.device))
 
     def _make_ready(self) -> None:
         """What the device watches has something to say."""
-        self._accesses = 0
         loop = self.driver.loop
-        for fd in list(loop.watched):
+        for fd in sorted(loop.watched):
             if fd in loop.watched:
-                try:
-                    loop.fire(fd)
-                except GuestError as error:
-                    self.driver.transport.fail(str(error))
+                self._as_machine(lambda fd=fd: loop.fire(fd))  # type: ignore[misc]
+
+    def _pause_and_resume(self) -> None:
+        """The machine stands still; maybe it keeps a dirty log from now on."""
+        device = self.driver.device
+        self._as_machine(device.pause)
+        self.driver.memory.track_dirty(self._source.flag())
+        self._as_machine(device.kick)
 
     def _save_and_restore(self) -> None:
         """A restored device has the same state; a live one goes on as it was."""

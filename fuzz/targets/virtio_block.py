@@ -108,7 +108,15 @@ def one_input(data: bytes) -> None:
             limiter=limiter,
         )
 
-    harness = Harness(make, source, request)
+    def host(device: VirtioBlock) -> None:
+        """A PATCH of the drive."""
+        if source.flag():
+            device.update_engine(Disk(later=source.flag(), faulty=source.flag()))
+        else:
+            limiter = RateLimiter(None, TokenBucket(4, 1_000_000, 0, lambda: 0))
+            device.update_limiter(limiter, bandwidth=source.flag(), ops=source.flag())
+
+    harness = Harness(make, source, request, host=host)  # type: ignore[arg-type]
     harness.run()
     harness.finish()
 

@@ -91,7 +91,13 @@ def one_input(data: bytes) -> None:
             mmds=Conversation().stack if options & 2 else None,
         )
 
-    harness = Harness(make, source, request)
+    def host(device: VirtioNet) -> None:
+        """A PATCH of the interface."""
+        new = RateLimiter(None, TokenBucket(4, 1_000_000, 0, lambda: 0))
+        update = device.update_rx_limiter if source.flag() else device.update_tx_limiter
+        update(new, bandwidth=source.flag(), ops=source.flag())
+
+    harness = Harness(make, source, request, host=host)  # type: ignore[arg-type]
     harness.run()
     harness.finish()
 

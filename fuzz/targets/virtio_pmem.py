@@ -21,6 +21,9 @@ class File:
     def __init__(self, faulty: bool) -> None:
         self._faulty = faulty
 
+    def open(self) -> None:
+        """The machine's business."""
+
     def flush(self) -> None:
         """Durable, or not."""
         if self._faulty:
