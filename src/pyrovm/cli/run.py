@@ -107,12 +107,13 @@ class _Run:
         has_root = any(d["is_root_device"] for d in drives) or any(p["root_device"] for p in pmem)
         if drives and not has_root and options.initrd is None:
             drives[0]["is_root_device"] = True
+        kernel, initrd = _kernel(options.kernel, options.initrd)
         boot: dict[str, object] = {
-            "kernel_image_path": _kernel(options.kernel),
+            "kernel_image_path": kernel,
             "boot_args": self._boot_args(initrd_only=not drives and not pmem),
         }
-        if options.initrd is not None:
-            boot["initrd_path"] = options.initrd
+        if initrd is not None:
+            boot["initrd_path"] = initrd
         document: dict[str, object] = {
             "boot-source": boot,
             "machine-config": {
@@ -242,14 +243,14 @@ class _Run:
         stopped = None if self.machine is None else self.machine.stopped
         if stopped is not None and not stopped.ok:
             print(f"pyrovm run: the machine ended by a fault: {stopped.text}", file=sys.stderr)
-        if code == 0 and self.options.command:
-            if self.guest_status is None:
-                print(
-                    "pyrovm run: the guest stopped without saying how the command ended",
-                    file=sys.stderr,
-                )
-                return EXIT_FAILED
+        if code == 0 and self.guest_status is not None:
             return self.guest_status
+        if code == 0 and self.options.command:
+            print(
+                "pyrovm run: the guest stopped without saying how the command ended",
+                file=sys.stderr,
+            )
+            return EXIT_FAILED
         return code
 
 
@@ -295,17 +296,24 @@ def _interfaces(options: Namespace) -> list[Interface]:
     return [Interface(index, text) for index, text in enumerate(options.net)]
 
 
-def _kernel(name: str) -> str:
-    """The file of a kernel: a path, or the name of one in the cache.
+def _kernel(name: str, initrd: str | None) -> tuple[str, str | None]:
+    """The files of kernel and initrd; ``name`` is a path or the name of a kernel in the cache.
+
+    A cached kernel whose drivers are modules brings an initramfs that loads them and then does
+    what a kernel does by itself.
 
     Raises:
-        ConfigError: it is neither.
+        ConfigError: it is neither a file nor a kernel of the cache.
     """
     if os.path.exists(name) or "/" in name:
-        return name
-    from pyrovm.guest import kernels
+        return name, initrd
+    from pyrovm.guest import boot_initramfs, kernels
 
-    return str(kernels.get(name).vmlinux)
+    kernel = kernels.get(name)
+    if initrd is None:
+        own = boot_initramfs.path(kernel)
+        initrd = None if own is None else str(own)
+    return str(kernel.vmlinux), initrd
 
 
 def _plain(text: str) -> str:

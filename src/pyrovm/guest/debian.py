@@ -112,12 +112,13 @@ def download_all(packages: Sequence[Package]) -> list[Path]:
     lacking = [package for package in packages if not (debs / package.filename).exists()]
     if lacking:
         with cache.scratch(debs) as into:
+            # apt puts a version's epoch into the name, the pool does not.
             # "_apt" may not write into the user's cache, so the download is not handed to it
             argv = [*_options(), "-o", "APT::Sandbox::User=", "-qq", "download"]
             names = [f"{package.name}={package.version}" for package in lacking]
             programs.run(apt_get, *argv, *names, cwd=into)
             for fetched in into.glob("*.deb"):
-                fetched.replace(debs / fetched.name)
+                fetched.replace(debs / re.sub(r"_\d+%3a", "_", fetched.name))
     targets = [debs / package.filename for package in packages]
     for target in targets:
         if not target.exists():
