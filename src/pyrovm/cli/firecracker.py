@@ -10,6 +10,7 @@ import os
 import sys
 
 from pyrovm.cli.firecracker_args import ArgumentError, Arguments, help_text, parse_arguments
+from pyrovm.cli.firecracker_errors import Panic, StartError
 from pyrovm.errors import ConfigError, HostError, os_error
 from pyrovm.machine.log import Log
 
@@ -27,25 +28,12 @@ DEFAULT_SOCKET = "/run/firecracker.socket"
 DEFAULT_PAYLOAD_LIMIT = "51200"
 MAX_ID = 64
 
-EXIT_OK, EXIT_GENERIC_ERROR = 0, 1
+EXIT_OK = 0
 EXIT_BAD_CONFIGURATION, EXIT_ARGUMENTS = 152, 153
 EXIT_NAMES = {1: "GenericError", 2: "UnexpectedError"}
 
 FD_TABLE_MAX = 4096  # descriptors to make room for; the most that all our devices could use
 USIZE_MAX = (1 << 64) - 1
-
-
-class StartError(Exception):
-    """The process ends with ``code``; ``debug`` is the error as standard error shows it."""
-
-    def __init__(self, text: str, debug: str, code: int = EXIT_GENERIC_ERROR) -> None:
-        super().__init__(text)
-        self.debug = debug
-        self.code = code
-
-
-class Panic(Exception):
-    """A misuse that Firecracker answers with an abort: files and numbers of the command line."""
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -183,7 +183,7 @@ class Vmm:
             try:
                 value = parse_value(metadata)
             except ConfigError as error:
-                from pyrovm.cli.firecracker import Panic
+                from pyrovm.cli.firecracker_errors import Panic
 
                 raise Panic(f"MMDS error: metadata provided not valid json: {error}") from None
         if document is None:

@@ -395,6 +395,7 @@ EAGER = {
     "pyrovm.cli",
     "pyrovm.cli.firecracker",
     "pyrovm.cli.firecracker_args",
+    "pyrovm.cli.firecracker_errors",
     "pyrovm.cli.firecracker_signals",
     "pyrovm.cli.firecracker_vmm",
     "pyrovm.config",
