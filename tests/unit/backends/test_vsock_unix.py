@@ -78,7 +78,7 @@ def test_a_path_that_cannot_be_is_refused(tmp_path):
     with pytest.raises(HostError, match="No such file or directory"):
         UnixVsockHost(str(tmp_path / "no" / "v.sock"))
     with pytest.raises(HostError, match="host-side Unix socket: AF_UNIX path too long"):
-        UnixVsockHost("/tmp/" + "x" * 200)
+        UnixVsockHost("/" + "x" * 200)
 
 
 # ------------------------------------------------------------------- the line
