@@ -32,7 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="pyrovm kernel", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="pyrovm kernel", description="Guest kernels, from Debian's packages or built small."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     flavours = "; ".join(f"{name}: {about}" for name, about in kernel_config.ABOUT.items())

@@ -57,7 +57,9 @@ def _end(number: int, _frame: FrameType | None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="pyrovm lab", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="pyrovm lab", description="Run a command on a software-emulated KVM host."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     build = commands.add_parser(

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pyrovm.errors import ConfigError
 from pyrovm.guest import cache
+from pyrovm.guest.kernel_config import FLAVOURS
 from pyrovm.guest.modules import ModuleTree
 
 RECORD = "kernel.json"
@@ -92,7 +93,7 @@ def get(name: str) -> Kernel:
     if kernel is None:
         have = ", ".join(k.name for k in installed()) or "none"
         flavour = ALIASES.get(name, name)
-        how = "fetch" if flavour == "debian" else f"build {flavour}"
+        how = f"build {flavour}" if flavour in FLAVOURS else "fetch"
         raise ConfigError(f"no kernel {name!r} (there are: {have}); try: pyrovm kernel {how}")
     return kernel
 

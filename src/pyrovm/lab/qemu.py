@@ -157,7 +157,7 @@ class Monitor:
             LabError: QEMU refused it, or ended.
         """
         request = json.dumps({"execute": name, "arguments": arguments})
-        self._socket.sendall(request.encode())
+        self._socket.sendall(request.encode() + b"\n")
         while line := self._lines.readline():
             answer = json.loads(line)
             if "error" in answer:

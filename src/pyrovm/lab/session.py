@@ -14,6 +14,7 @@ from pyrovm.lab.emulator import Emulator
 from pyrovm.lab.relay import Relay, Sink
 
 EXIT_TIMEOUT = 124  # as timeout(1) has it
+_START_TIMEOUT = 60.0  # seconds from the order to its start; a resumed lab takes a tenth of one
 _GRACE = 15.0  # seconds for the lab to end a command that ran too long, and to save its output
 
 
@@ -51,7 +52,7 @@ def carry_out(
     """Give ``order`` to a lab that is ready, and stay with it to its end.
 
     Args:
-        timeout: seconds; after it the command is ended, and the status is 124.  None: no limit.
+        timeout: seconds from its start; after it the command is ended, and the status is 124.  None: no limit.
         inputs: descriptors to watch, and what to call when one is readable; False: no longer.
 
     Raises:
@@ -76,19 +77,25 @@ def carry_out(
     handlers[emulator.err.fileno()] = lambda: _feed(err, emulator.err.recv(1 << 16))
     events: dict[str, tuple[float, dict[str, object]]] = {}
 
+    deadline = time.monotonic() + _START_TIMEOUT
+    timed_out = False
+
     def take_events() -> bool:
+        nonlocal deadline
         for event in emulator.receive():
             events[str(event["event"])] = time.monotonic(), event
+            if event["event"] == "started":
+                deadline = math.inf if timeout is None else time.monotonic() + timeout
         return True
 
     handlers[emulator.ctl.fileno()] = take_events
-    deadline = math.inf if timeout is None else time.monotonic() + timeout
-    timed_out = False
     with selectors.PollSelector() as selector:  # unlike epoll, it takes files, too
         for fd in handlers:
             selector.register(fd, selectors.EVENT_READ)
         while not ("exit" in events and out.ended and err.ended):
             left = deadline - time.monotonic()
+            if left <= 0 and "started" not in events:
+                raise emulator.failure(f"the lab did not start in {_START_TIMEOUT:g} s")
             if left <= 0 and timed_out:
                 break  # the lab does not answer any more: what it wrote so far is all there is
             if left <= 0:
@@ -100,10 +107,9 @@ def carry_out(
                     selector.unregister(ready.fd)
     out.flush()
     err.flush()
-    started = events["started"][0] if "started" in events else time.monotonic()
     end = events["exit"][1] if "exit" in events else {}
     status = EXIT_TIMEOUT if timed_out else int(str(end["status"]))
-    return Outcome(status, bool(end.get("out")), started, timed_out)
+    return Outcome(status, bool(end.get("out")), events["started"][0], timed_out)
 
 
 def _feed(relay: Relay, data: bytes) -> bool:

@@ -1,0 +1,102 @@
+# Everything a developer does, from a fresh Debian machine on: each target sets up what it needs
+# (Debian packages through sudo where you are not root, a venv in .venv, images in the cache) and
+# says nothing about what is already there.
+
+PYTHON ?= python3
+PYTEST_ARGS ?=
+SECONDS_PER_TARGET ?= 60
+
+VENV := .venv/bin
+STAMPS := .cache/make
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+
+PACKAGES_PYTHON := python3-venv
+PACKAGES_LINT := gcc libc6-dev linux-libc-dev
+PACKAGES_LAB := qemu-system-x86 e2fsprogs busybox-static util-linux socat iperf3 curl iproute2
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-unit test-kvm test-lab lint format bench fuzz clean
+
+help: ## what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(STAMPS)/lab ## boot a Debian guest and show what can be done with it
+	@$(VENV)/python -m pyrovm.cli.main demo
+
+test: $(STAMPS)/lab ## all tests that this machine can run
+	@$(VENV)/pytest -n auto --dist worksteal $(PYTEST_ARGS)
+
+test-unit: $(STAMPS)/venv ## tests that need nothing but Python
+	@$(VENV)/pytest -n auto $(PYTEST_ARGS) tests/unit
+
+test-kvm: $(STAMPS)/venv ## tests that need a /dev/kvm of any kind
+	@$(VENV)/pytest $(PYTEST_ARGS) tests/kvm
+
+test-lab: $(STAMPS)/lab ## Linux guests on the software-emulated KVM host
+	@$(VENV)/pytest -n auto --dist worksteal $(PYTEST_ARGS) tests/lab
+
+lint: $(STAMPS)/venv $(STAMPS)/packages-lint ## format, linters, types, layers, freshness of the ABI
+	@$(VENV)/ruff format --check --quiet .
+	@$(VENV)/ruff check --quiet .
+	@$(VENV)/mypy --no-error-summary
+	@$(VENV)/lint-imports --no-logo
+	@$(VENV)/python tools/genabi.py --check
+
+format: $(STAMPS)/venv ## put the code into its form
+	@$(VENV)/ruff format --quiet .
+	@$(VENV)/ruff check --quiet --fix .
+
+bench: $(STAMPS)/lab ## figures, compared with QEMU on the same KVM
+	@$(VENV)/python bench/run.py
+
+fuzz: $(STAMPS)/venv ## every fuzz target for SECONDS_PER_TARGET
+	@$(VENV)/python fuzz/run.py all --seconds $(SECONDS_PER_TARGET)
+
+clean: ## remove what was made here; images and kernels stay (pyrovm lab clean, pyrovm kernel remove)
+	@rm -rf .venv .cache build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ---------------------------------------------------------------- set-up, remembered by stamps
+
+# $(call install,PACKAGES): those that are not installed; nothing where there is no apt-get.
+define install
+	@command -v apt-get >/dev/null || { echo "no apt-get: please provide $(1)"; exit 0; }; \
+	missing=$$(for package in $(1); do \
+	    dpkg-query -W -f '$${db:Status-Status}' $$package 2>/dev/null | grep -qx installed \
+	        || echo $$package; \
+	done); \
+	[ -z "$$missing" ] && exit 0; \
+	echo "installing $$(echo $$missing)"; \
+	$(SUDO) apt-get update -qq && \
+	DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -qq --no-install-recommends $$missing \
+	    >$(STAMPS)/apt.log 2>&1 || { cat $(STAMPS)/apt.log; exit 1; }
+endef
+
+$(STAMPS):
+	@mkdir -p $@
+
+$(STAMPS)/packages-python: Makefile | $(STAMPS)
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || $(MAKE) -s install-python
+	@touch $@
+
+.PHONY: install-python
+install-python:
+	$(call install,$(PACKAGES_PYTHON))
+
+$(STAMPS)/packages-lint: Makefile | $(STAMPS)
+	$(call install,$(PACKAGES_LINT))
+	@touch $@
+
+$(STAMPS)/packages-lab: Makefile | $(STAMPS)
+	$(call install,$(PACKAGES_LAB))
+	@touch $@
+
+$(STAMPS)/venv: pyproject.toml $(STAMPS)/packages-python
+	@[ -x $(VENV)/python ] || $(PYTHON) -m venv .venv
+	@$(VENV)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+# The lab's images are looked at again by every use: this only makes the first use a quiet one.
+$(STAMPS)/lab: $(STAMPS)/venv $(STAMPS)/packages-lab
+	@$(VENV)/python -m pyrovm.cli.main lab build
+	@touch $@

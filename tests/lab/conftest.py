@@ -1,0 +1,103 @@
+"""Fixtures for tests that run in the lab.
+
+Time is dear there: Python runs some thirty times slower.  A *scenario* therefore makes many checks
+in one session: a Python script, run against this source tree, whose last line of output is JSON.
+The test looks at that.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from pyrovm.errors import HostError
+from pyrovm.guest import cache, initramfs, kernels
+from pyrovm.lab import Lab, LabError
+
+ROOT = Path(__file__).resolve().parents[2]
+SCENARIOS = Path(__file__).parent / "scenarios"
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.lab)
+
+
+@pytest.fixture(scope="session")
+def lab():
+    """The lab with one CPU; its images and snapshot are made if need be."""
+    try:
+        opened = Lab()
+        opened.__enter__()
+    except LabError:
+        raise
+    except HostError as error:
+        pytest.skip(f"no images for the lab: {error}")
+    with opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def cloud_kernel(lab):
+    """Debian's cloud kernel, which the lab itself runs on; its drivers are modules."""
+    return kernels.get("debian")
+
+
+@pytest.fixture(scope="session")
+def lean_kernel():
+    """The lean kernel, everything built in; minutes to build, so only where it has been."""
+    kernel = kernels.find("full")
+    if kernel is None:
+        pytest.skip("no lean kernel in the cache; make one: pyrovm kernel build")
+    return kernel
+
+
+@pytest.fixture(scope="session")
+def make_initramfs():
+    """``make_initramfs(script, kernel, modules)``: a file; the script is a guest's process 1.
+
+    The same input gives the same file in the cache, so that the lab's copy of it is kept, too.
+    """
+
+    def make(script, kernel=None, modules=()):
+        tree = kernel.modules if kernel else None
+        data = initramfs.shell_init(script, modules=tree, names=modules if tree else ())
+        name = hashlib.sha256(data).hexdigest()[:16]
+        path = cache.folder("tests") / f"{name}.cpio"
+        if not path.exists():
+            part = path.with_suffix(f".{os.getpid()}")
+            part.write_bytes(data)
+            part.rename(path)
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def scenario(lab):
+    """``scenario(script, *args, assets=..., env=..., timeout=...)``: what it found out, from JSON.
+
+    ``script`` is the name of a file in tests/lab/scenarios, or Python source.  In the lab it
+    finds this source tree on its path; assets (kernels, disks) lie in ``$LAB_ASSETS`` by name.
+    ``within`` is another lab than the usual one, with more CPUs for instance.
+    """
+
+    def run(script, *args, assets=None, env=None, timeout=120, within=lab):
+        if "\n" in script:
+            source = script.encode()
+        else:
+            source = (SCENARIOS / script).with_suffix(".py").read_bytes()
+        result = within.run(
+            ["scenario.py", *map(str, args)],
+            python=True,
+            tree={"src": ROOT / "src", "tests": ROOT / "tests", "scenario.py": source},
+            skip=("data", "unit"),
+            env={"PYTHONPATH": "/job/tree/src", **(env or {})},
+            assets=assets,
+            timeout=timeout,
+        )
+        return result.json()
+
+    return run

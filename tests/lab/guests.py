@@ -1,0 +1,89 @@
+"""Linux guests for scenarios: a microVM whose process 1 carries out commands from its console.
+
+The test makes the initramfs with :data:`INIT` as its script (``make_initramfs``); the scenario
+starts a :class:`Guest` on it.  Each command's output comes back with its exit status:
+
+>>> with Guest("vmlinux", "initramfs") as guest:                             # doctest: +SKIP
+...     guest.run("uname -r")
+'6.1.0-56-cloud-amd64'
+
+Runs in the lab and outside of it; imports nothing of pytest.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+from pyrovm import MicroVM
+
+READY = "guest is ready"
+END = "\x1e"  # what no command of ours writes
+
+# The loop reads one line at a time, so commands may not contain newlines.
+INIT = f"""
+stty -echo -onlcr
+printf '{READY}\\n'
+while IFS= read -r line; do
+    eval "$line"
+    printf '\\036%s\\036' $?
+done
+"""
+
+CMDLINE = "console=ttyS0 reboot=k panic=-1 quiet"
+_ANSWER = re.compile(f"{END}(\\d+){END}")
+
+COMMAND_TIMEOUT = 60.0  # seconds; emulation is slow, and the machine may be busy
+
+
+class CommandFailed(Exception):
+    """A command in the guest ended with a status other than 0."""
+
+
+def asset(name: str) -> str:
+    """A file that the test has sent along."""
+    return os.path.join(os.environ["LAB_ASSETS"], name)
+
+
+class Guest(MicroVM):
+    """A microVM that boots to the command loop."""
+
+    def __init__(self, kernel: str = "vmlinux", initrd: str = "initramfs", **options) -> None:
+        options.setdefault("cmdline", CMDLINE)
+        options.setdefault("memory", 256)
+        options.setdefault("entropy", False)
+        super().__init__(asset(kernel), initrd=asset(initrd), **options)
+
+    def boot(self, timeout: float = 120.0) -> str:
+        """Start and wait for the command loop; what the console said until then."""
+        self.start(timeout)
+        return self.console.wait_for(READY + "\n", timeout)
+
+    def attempt(self, command: str, timeout: float = COMMAND_TIMEOUT) -> tuple[int, str]:
+        """The exit status and the output of ``command``."""
+        self.console.write(command + "\n")
+        output = self.console.wait_for(_ANSWER, timeout)
+        match = _ANSWER.search(output)
+        assert match is not None
+        return int(match[1]), output[: match.start()]
+
+    def run(self, command: str, timeout: float = COMMAND_TIMEOUT) -> str:
+        """The output of a command that succeeds.
+
+        Raises:
+            CommandFailed: it does not.
+        """
+        status, output = self.attempt(command, timeout)
+        if status:
+            raise CommandFailed(f"{command!r} ended with {status}: {output}\n{self.log}")
+        return output.rstrip("\n")
+
+    def complaints(self) -> list[str]:
+        """What the guest's kernel logged as an error or worse, and its stack traces."""
+        text = self.run("dmesg -r | grep -E '^<[0-3]>|BUG:|WARNING:|Call Trace' | cut -c4-; true")
+        return [line.partition("] ")[2] for line in text.splitlines()]
+
+    def power_off(self, timeout: float = 60.0) -> int:
+        """Reset, which ends a microVM; the VMM's exit status."""
+        self.console.write("reboot -f\n")
+        return self.wait(timeout)
