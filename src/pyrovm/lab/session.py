@@ -52,7 +52,8 @@ def carry_out(
     """Give ``order`` to a lab that is ready, and stay with it to its end.
 
     Args:
-        timeout: seconds from its start; after it the command is ended, and the status is 124.  None: no limit.
+        timeout: seconds from its start; after it the command is ended, and the status is 124.
+            None: no limit.
         inputs: descriptors to watch, and what to call when one is readable; False: no longer.
 
     Raises:
