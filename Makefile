@@ -93,7 +93,7 @@ $(STAMPS)/packages-lab: Makefile | $(STAMPS)
 
 $(STAMPS)/venv: pyproject.toml $(STAMPS)/packages-python
 	@[ -x $(VENV)/python ] || $(PYTHON) -m venv .venv
-	@$(VENV)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(VENV)/python -m pip install -qq --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
 # The lab's images are looked at again by every use: this only makes the first use a quiet one.

@@ -1,0 +1,1 @@
+"""Guests to run: kernels, initial RAM file systems and disks, from Debian's packages."""
