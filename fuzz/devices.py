@@ -8,10 +8,9 @@ saved device is the same device.
 
 from __future__ import annotations
 
-from tests.fakes.driver import Driver
-
 from pyrovm.abi import virtio as v
 from pyrovm.errors import GuestError, HostError
+from tests.fakes.driver import Driver
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from tests.fakes.driver import Driver
-
 from fuzz.devices import REGISTERS, STATUSES
 from fuzz.source import Source
 from pyrovm.abi import virtio as v
 from pyrovm.devices.virtio_rng import VirtioRng
 from pyrovm.errors import GuestError
+from tests.fakes.driver import Driver
 
 QUEUE_FIELDS = (
     v.VIRTIO_MMIO_QUEUE_NUM,

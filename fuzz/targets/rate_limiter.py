@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from tests.fakes.driver import FakeLoop
-
 from fuzz.source import Source
 from pyrovm.devices.rate_limiter import RateLimiter, make_bucket
+from tests.fakes.driver import FakeLoop
 
 
 def one_input(data: bytes) -> None:

@@ -59,7 +59,7 @@ def root_disk(progress: Progress | None = None) -> Path:
     words = [package.filename for package in packages]
     key = hashlib.sha256("\0".join([init, *words]).encode()).hexdigest()[:12]
     image = store / f"root-{key}.ext4"
-    with cache.locked(store / ".build", on_wait=lambda: show.step("waiting")):
+    with cache.locked(store / ".build", on_wait=lambda: show.step("waiting for another process")):
         if not image.exists():
             show.step(f"downloading {len(packages)} packages")
             debs = debian.download_all(packages)

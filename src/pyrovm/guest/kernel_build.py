@@ -29,6 +29,8 @@ _PROGRAMS = (
 )
 _LIBELF = Path("/usr/include/gelf.h")  # objtool is linked with it
 
+_WAITING = "waiting for another process that builds this flavour"
+
 # Lines that make prints for each flavour; they only scale the percentage.
 _STEPS = {"full": 2000, "serverless": 1500, "pci": 2030}
 _STEP = re.compile(rb"  (?:CC|AS|LD|AR|HOSTCC|HOSTLD|GEN|UPD|WRAP|OBJCOPY|NM|LDS|KSYMS)  ")
@@ -131,7 +133,7 @@ def build(flavour: str, *, jobs: int = 0, progress: Progress | None = None) -> K
     if present and present.key == todo.key:
         return present
     with (
-        cache.locked(kernels.home() / f".build-{flavour}", on_wait=lambda: show.step("waiting")),
+        cache.locked(kernels.home() / f".build-{flavour}", on_wait=lambda: show.step(_WAITING)),
         cache.scratch(kernels.home()) as scratch,
     ):
         present = kernels.find(todo.name)  # the process that was waited for may have made it
