@@ -43,13 +43,14 @@ class Progress:
             self._stream.flush()
 
     def done(self, text: str = "") -> None:
-        """Close the display; ``text`` remains, with the time that everything took."""
+        """Close the display; ``text`` remains, with the time since the last one."""
         if self._live:
             self._stream.write("\r\x1b[K")
         if text:
             took = time.monotonic() - self._began
             self._stream.write(f"{self._title}: {text} ({took:.0f} s)\n")
         self._stream.flush()
+        self._began = time.monotonic()
 
     def _draw(self, fraction: float | None) -> None:
         self._shown = time.monotonic()
