@@ -2,9 +2,11 @@
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
+import termios
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -212,6 +214,27 @@ def test_the_command_line_passes_output_and_status_on(lab, tmp_path):
     assert done.stdout == "from the tree\nb c\n"
     assert done.stderr.startswith("oops\npyrovm lab: seconds: disk ")
     assert (tmp_path / "out" / "file").read_text() == "from the tree\n"
+
+
+def test_the_shell_is_on_a_terminal_of_its_own(lab):
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(ours, (33, 99))
+    argv = [sys.executable, "-m", "pyrovm.cli.main", "lab", "shell", "--env", "WORD=told"]
+    with subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs) as shell:
+        os.close(theirs)
+        said = b""
+        while b"# " not in said:
+            said += os.read(ours, 4096)
+        os.write(ours, b"tty; stty size; echo $((6*7)) $WORD; exit 5\n")
+        while True:
+            try:
+                said += os.read(ours, 4096)
+            except OSError:  # what a terminal says when its other end is closed
+                break
+    os.close(ours)
+    assert shell.returncode == 5
+    for line in (b"/dev/hvc0\r\n", b"33 99\r\n", b"42 told\r\n"):
+        assert line in said
 
 
 def test_status_tells_of_the_images(lab):
