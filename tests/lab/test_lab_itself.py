@@ -1,5 +1,6 @@
 """The lab does what its documentation says: KVM inside, statuses, time-outs, output, clean ends."""
 
+import hashlib
 import json
 import os
 import pty
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from pyrovm.guest import cache
-from pyrovm.lab import Lab, LabError
+from pyrovm.lab import Lab, LabError, jobdisk
 
 PROBE = """
 import fcntl, json, os, sys
@@ -132,14 +133,15 @@ def test_assets_are_there_and_read_only_and_their_disk_is_made_once(lab, tmp_pat
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "small").write_bytes(b"x")
     assets = {"one": tmp_path / "big", "two": tmp_path / "folder"}
-    script = "ls $LAB_ASSETS/one $LAB_ASSETS/two; sha256sum <$LAB_ASSETS/one; touch $LAB_ASSETS/new"
-    disks = cache.folder("lab", "assets")
+    script = "ls $LAB_ASSETS $LAB_ASSETS/two; sha256sum <$LAB_ASSETS/one; touch $LAB_ASSETS/new"
     first = lab.run(["sh", "-c", script], assets=assets)
-    made = {path.name: path.stat().st_ino for path in disks.glob("*.ext4")}
+    made = jobdisk.asset_disk(assets).stat().st_ino
     second = lab.run(["sh", "-c", script], assets=assets)
-    assert {path.name: path.stat().st_ino for path in disks.glob("*.ext4")} == made
+    assert jobdisk.asset_disk(assets).stat().st_ino == made
     assert first.stdout == second.stdout
-    assert b"small" in first.stdout
+    checksum = hashlib.sha256(bytes(range(256)) * 4096).hexdigest()
+    words = ["/job/assets:", "one", "two", "/job/assets/two:", "small", checksum, "-"]
+    assert first.stdout.decode().split() == words
     assert b"Read-only file system" in first.stderr
 
 

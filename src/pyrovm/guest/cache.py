@@ -97,7 +97,10 @@ def sweep(parent: Path, before: Callable[[Path], None] | None = None) -> list[Pa
     swept = []
     with locked(parent / LOCK_NAME):
         for path in sorted(parent.glob("tmp-*")):
-            with unless_locked(path / LOCK_NAME) as free:
+            with (
+                contextlib.suppress(FileNotFoundError),  # its owner removes it just now
+                unless_locked(path / LOCK_NAME) as free,
+            ):
                 if free:
                     if before:
                         before(path)

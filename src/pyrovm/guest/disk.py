@@ -73,6 +73,12 @@ def _normalise(image: Path, folder: Path, env: Mapping[str, str]) -> None:
     programs.run(debugfs, "-w", "-f", "-", image, stdin=script.encode(), env=env)
 
 
+def remove_lost_and_found(image: Path) -> None:
+    """Remove the folder that mke2fs puts into every image, for those that are only read."""
+    (debugfs,) = programs.require("debugfs")
+    programs.run(debugfs, "-w", "-R", "rmdir /lost+found", image)
+
+
 def read_file(image: Path, path: str) -> bytes:
     """A regular file's contents out of an ext2, ext3 or ext4 image; links are not followed.
 

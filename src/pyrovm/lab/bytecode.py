@@ -11,6 +11,7 @@ import importlib.util
 import os
 import py_compile
 import sys
+import threading
 from pathlib import Path
 
 from pyrovm.guest import cache
@@ -37,9 +38,11 @@ def compile_tree(folder: Path) -> int:
 def _compile(source: Path, store: Path) -> bool:
     key = hashlib.sha256(importlib.util.MAGIC_NUMBER + source.read_bytes()).hexdigest()
     kept = store / key
-    missing = not kept.exists()
-    if missing:
-        part = store / f"{key}.{os.getpid()}"
+    try:
+        code, missing = kept.read_bytes(), False
+        cache.touch(kept)
+    except FileNotFoundError:
+        part = store / f"{key}.{os.getpid()}.{threading.get_ident()}"
         try:
             py_compile.compile(
                 str(source),
@@ -50,10 +53,11 @@ def _compile(source: Path, store: Path) -> bool:
             )
         except py_compile.PyCompileError:
             return False  # no Python of this version; whoever runs it will see
+        code, missing = part.read_bytes(), True
         os.replace(part, kept)
     target = source.parent / "__pycache__" / f"{source.stem}.{_CACHE_TAG}.pyc"
     target.parent.mkdir(exist_ok=True)
-    target.write_bytes(kept.read_bytes())
+    target.write_bytes(code)
     return missing
 
 

@@ -129,6 +129,7 @@ def _make_asset_disk(image: Path, store: Path, assets: Mapping[str, Path], used:
             raise ConfigError(f"assets of {used} bytes: at most {ASSETS_BYTES} fit the lab's disk")
         made = scratch / "image"
         disk.make_ext4(made, top, size_bytes=size)
+        disk.remove_lost_and_found(made)
         os.truncate(made, ASSETS_BYTES)
         made.rename(image)
 
