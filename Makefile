@@ -87,16 +87,20 @@ $(STAMPS)/packages-lint: Makefile | $(STAMPS)
 	$(call install,$(PACKAGES_LINT))
 	@touch $@
 
-$(STAMPS)/packages-lab: Makefile | $(STAMPS)
+.PHONY: install-lab
+install-lab: | $(STAMPS)
 	$(call install,$(PACKAGES_LAB))
-	@touch $@
 
 $(STAMPS)/venv: pyproject.toml $(STAMPS)/packages-python
 	@[ -x $(VENV)/python ] || $(PYTHON) -m venv .venv
 	@$(VENV)/python -m pip install -qq --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-# The lab's images are looked at again by every use: this only makes the first use a quiet one.
-$(STAMPS)/lab: $(STAMPS)/venv $(STAMPS)/packages-lab
-	@$(VENV)/python -m pyrovm.cli.main lab build
-	@touch $@
+# Every use of the lab looks at its images again: this only makes the first one quiet.  A machine
+# that cannot run it still runs all other tests; those of the lab say why they were skipped.
+$(STAMPS)/lab: $(STAMPS)/venv
+	@if $(MAKE) -s install-lab && $(VENV)/python -m pyrovm.cli.main lab build; then \
+	    touch $@; \
+	else \
+	    echo "the lab cannot run here"; \
+	fi
