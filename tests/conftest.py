@@ -7,10 +7,15 @@ import functools
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from pyrovm.errors import PyrovmError
 from pyrovm.guest import programs
 from pyrovm.lab.images import QEMU
+
+# A busy machine is no failure: how long an example takes is not asserted anywhere.
+settings.register_profile("pyrovm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("pyrovm")
 
 
 @functools.cache

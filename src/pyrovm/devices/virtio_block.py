@@ -177,7 +177,8 @@ class VirtioBlock(VirtioDevice):
         if active is not None:
             # The driver takes its memory back: nothing may still be writing to it.  Nobody
             # waits for the answers any more.
-            self._engine.drain()
+            for request, _ in self._engine.drain():
+                self._mark_dirty(request)
             active.loop.unwatch(self._engine.completion_fd)
         if self._again is not None:
             self._again.disarm()
@@ -349,12 +350,17 @@ class VirtioBlock(VirtioDevice):
         active = self.active
         if active is None or not done:
             return
-        memory = active.memory
         for request, result in done:
-            if memory.tracks_dirty:  # popping marked it too, maybe before the log was last read
-                chain = request.chain
-                for gpa, view in zip(chain.writable_at, chain.writable, strict=True):
-                    memory.mark_dirty(gpa, len(view))
+            self._mark_dirty(request)
             self._finish(request, result)
         if active.queues[0].needs_signal():
             active.interrupts.queue()
+
+    def _mark_dirty(self, request: Request) -> None:
+        """Mark what the engine wrote: popping did so too, maybe before the log was last read."""
+        assert self.active is not None
+        memory = self.active.memory
+        if memory.tracks_dirty:
+            chain = request.chain
+            for gpa, view in zip(chain.writable_at, chain.writable, strict=True):
+                memory.mark_dirty(gpa, len(view))

@@ -275,23 +275,28 @@ class Queue:
         """Ask the driver not to ring while we are looking anyway."""
         if not self._event_idx:
             self._used[0] = VRING_USED_F_NO_NOTIFY
+            self._mark_used(0)
 
     def enable_notifications(self) -> bool:
         """Ask the driver to ring for the next chain; True if there is one already."""
-        if self._event_idx:
-            self._used[2 + 4 * self.size] = self.next_avail
-        else:
-            self._used[0] = 0
-        self._barrier()
+        self._await(self.next_avail)
         return self._avail[1] != self.next_avail
 
     def ask_for_next(self) -> None:
         """Ask the driver to ring when it adds a chain, whatever it has added and we not taken."""
-        if self._event_idx:
-            self._used[2 + 4 * self.size] = self._avail[1]
-        else:
-            self._used[0] = 0
+        self._await(self._avail[1])
+
+    def _await(self, index: int) -> None:
+        """Have the driver ring once its available index passes ``index``."""
+        at = 2 + 4 * self.size if self._event_idx else 0
+        self._used[at] = index if self._event_idx else 0
+        self._mark_used(2 * at)
         self._barrier()
+
+    def _mark_used(self, offset: int) -> None:
+        memory = self._memory
+        if memory is not None and memory.tracks_dirty:
+            memory.mark_dirty(self.used + offset, 2)
 
     def state(self) -> QueueState:
         """What to save besides guest memory."""

@@ -123,8 +123,8 @@ class Disk:
 
 def limiter(*, ops=0, size=0, refill_ms=100):
     return RateLimiter(
-        bandwidth=TokenBucket(size, refill_ms) if size else None,
-        ops=TokenBucket(ops, refill_ms) if ops else None,
+        bandwidth=TokenBucket(size, refill_ms, now=lambda: 0) if size else None,
+        ops=TokenBucket(ops, refill_ms, now=lambda: 0) if ops else None,
     )
 
 

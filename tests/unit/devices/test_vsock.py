@@ -311,6 +311,17 @@ def test_a_port_in_use_is_left_out(guest, client):
     assert guest.receive_all()[0].header.src_port == FIRST_HOST_PORT + 1
 
 
+def test_a_port_that_the_guest_has_connected_to_is_left_out(guest, client, listen):
+    guest_port = 5
+    listen(FIRST_HOST_PORT)
+    guest.send(REQUEST, guest_port, FIRST_HOST_PORT)
+    assert guest.receive_all()[0].op == RESPONSE
+    client(b"CONNECT 5\n")
+    (request,) = guest.receive_all()
+    assert request.header.src_port == FIRST_HOST_PORT + 1
+    assert len(guest.device._muxer.connections) == 2
+
+
 def test_programs_wait_while_the_guest_has_no_driver(device, client):
     sock = client()
     guest = Guest(device)

@@ -260,6 +260,15 @@ def test_buffers_and_the_used_ring_are_marked_dirty_when_tracked():
     assert memory.take_dirty() == {(BUFFERS + 0x3000) >> 12, driver.used >> 12}
 
 
+@pytest.mark.parametrize("event_idx", [False, True])
+def test_what_suppresses_notifications_is_marked_dirty_too(event_idx):
+    memory, driver, queue = make(event_idx=event_idx)
+    memory.track_dirty(True)
+    queue.disable_notifications()
+    queue.enable_notifications()
+    assert memory.take_dirty() == {driver.used >> 12}
+
+
 def test_state_survives_a_round_trip():
     memory, driver, queue = make()
     driver.add([(BUFFERS, 4)], [])

@@ -206,19 +206,23 @@ class Muxer:
         if len(self.connections) >= MAX_CONNECTIONS:
             stream.close()
             return
-        connection = Connection(self.guest_cid, guest_port, self._new_port(), stream)
+        port = self._new_port(guest_port)
+        connection = Connection(self.guest_cid, guest_port, port, stream)
         connection.request()
         self._dying.add(self._add(connection))
         self._watch(connection)
         self._follow_up(connection)
         self._wake()
 
-    def _new_port(self) -> int:
-        """The next host port that no connection has: there are more than connections."""
+    def _new_port(self, guest_port: int) -> int:
+        """The next host port for a connection to ``guest_port``: there are more than connections.
+
+        The guest may have connected to any host port, also to one of those given out here.
+        """
         while True:
             port = self.next_port
             self.next_port = port + 1 if port < LAST_HOST_PORT else FIRST_HOST_PORT
-            if port not in self._host_ports:
+            if port not in self._host_ports and (port, guest_port) not in self.connections:
                 return port
 
     def _ready(self, connection: Connection, events: int) -> None:
