@@ -116,6 +116,8 @@ def _run_vmm(arguments: Arguments, vmm: Vmm) -> int:
     payload_limit = _number(arguments, "http-api-max-payload-size", DEFAULT_PAYLOAD_LIMIT)
     vmm.boot_timer = arguments.has("boot-timer")
     vmm.enable_pci = arguments.has("enable-pci")
+    if vmm.enable_pci:
+        vmm.log.warn("--enable-pci: there is no PCI bus in this version, devices stay on MMIO")
     vmm.mmds_size_limit = _number(arguments, "mmds-size-limit", str(payload_limit))
     has_api = not arguments.has("no-api")
     if has_api:

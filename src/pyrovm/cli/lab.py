@@ -200,7 +200,7 @@ def _shell(args: argparse.Namespace) -> int:
     terminal = Terminal(0, 1)
     with _lab(args) as lab, terminal.raw():
         result = lab.run(
-            ["sh", "-l"],
+            ["sh", "-c", "command -v bash >/dev/null && exec bash --norc; exec busybox sh"],
             tree=args.tree,
             skip=args.skip,
             assets=dict(args.asset),

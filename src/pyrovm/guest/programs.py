@@ -16,6 +16,7 @@ PACKAGE_OF = {
     "bc": "bc",
     "bison": "bison",
     "busybox": "busybox-static",
+    "dash": "dash",
     "debugfs": "e2fsprogs",
     "dpkg-deb": "dpkg",
     "flex": "flex",

@@ -30,7 +30,8 @@ QEMU = "qemu-system-x86_64"
 _KEPT = 3  # image folders, about 400 MB each
 
 _EARLY_MODULES = ("virtio_pci", "virtio_blk", "virtio_console", "ext4", "crc32c_generic")
-_PROGRAMS = ("socat", "iperf3", "curl", "ip", "tc", "strace")  # where the host has them
+_PROGRAMS = ("bash", "curl", "ip", "iperf3", "socat", "strace", "tc")  # where the host has them
+_TERMINFO = (Path("/lib/terminfo/l/linux"), Path("/usr/share/terminfo/l/linux"))
 _QEMU_DATA = ("/usr/share/qemu", "/usr/share/seabios")
 _NOT_STAGED = (
     *("test", "tests", "idlelib", "ensurepip", "lib2to3", "turtledemo", "tkinter"),
@@ -113,7 +114,7 @@ def _options_key(peer: bool, kernel: Kernel) -> str:
 
 
 def _build_once(peer: bool, show: Progress) -> Images:
-    programs.require(QEMU, "mke2fs", "debugfs", "busybox", "setpriv")
+    programs.require(QEMU, "mke2fs", "debugfs", "busybox", "dash", "setpriv")
     folder = cache_folder()
     waiting = lambda: show.step("waiting for another process that builds the images")  # noqa: E731
     with cache.locked(folder / ".build", on_wait=waiting):
@@ -161,9 +162,15 @@ def _stage_base(stage: Stage) -> None:
         stage.add_dir(path)
     busybox = programs.static_busybox()
     stage.add_program(busybox, "/bin/busybox")
+    # As a shell busybox prefers its own applets to programs of the same name; dash does not.
+    (dash,) = programs.require("dash")
+    stage.add_program(dash, "/bin/sh")
     for name in _PROGRAMS:
         if found := programs.find(name):
             stage.add_program(found)
+    for entry in _TERMINFO:
+        if entry.exists():
+            stage.add_file(entry)
     for applet in programs.run(busybox, "--list").decode().split():
         stage.add_link(f"/bin/{applet}", "/bin/busybox")
     stage.add_text(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,7 +15,10 @@ if TYPE_CHECKING:
 
 
 class HostDevices:
-    """The controller's device factory; ``vhost`` lets the kernel move packets where it can."""
+    """The controller's device factory; ``vhost`` lets the kernel move packets where it can.
+
+    Where it cannot, we move them, and ``warn`` is told.
+    """
 
     def __init__(self, warn: Callable[[str], object], *, vhost: bool = False) -> None:
         self._warn = warn
@@ -33,10 +38,19 @@ class HostDevices:
         """Open a tap."""
         from pyrovm.machine.factory_net import make_net
 
-        return make_net(config, vhost=self._vhost)
+        return make_net(config, vhost=self._kernel_has("/dev/vhost-net"))
 
     def vsock(self, config: VsockConfig) -> VirtioDevice:
         """Listen on the Unix socket of the vsock device."""
         from pyrovm.machine.factory_vsock import make_vsock
 
-        return make_vsock(config, vhost=self._vhost)
+        return make_vsock(config, vhost=self._kernel_has("/dev/vhost-vsock"))
+
+    def _kernel_has(self, device: str) -> bool:
+        """Whether vhost was asked for and ``device`` is there to be used."""
+        if not self._vhost:
+            return False
+        if os.access(device, os.R_OK | os.W_OK):
+            return True
+        self._warn(f"vhost was asked for, but {device} cannot be opened: it goes without")
+        return False

@@ -1,4 +1,4 @@
-"""The SDK: microVMs from Python, over the API socket of a VMM process (pyrovm's or Firecracker's)."""
+"""The SDK: microVMs from Python, over the API socket of a VMM process, ours or Firecracker's."""
 
 from __future__ import annotations
 
