@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pyrovm.guest import cache
+from pyrovm.guest import cache, programs
 from pyrovm.lab import Lab, LabError, jobdisk
 
 PROBE = """
@@ -81,6 +81,12 @@ def test_output_status_environment_and_files_come_back(lab):
     assert not result.timed_out
     with pytest.raises(LabError, match="status 7"):
         result.check()
+
+
+def test_the_shell_finds_programs_of_the_host_before_those_of_busybox(lab):
+    if not programs.find("ip"):
+        pytest.skip("the host has no iproute2")
+    assert lab.run(["sh", "-c", "ip -V"]).stdout.startswith(b"ip utility, iproute2")
 
 
 def test_large_output_is_complete(lab):
