@@ -9,7 +9,7 @@ import sys
 import time
 from typing import TextIO
 
-_PLAIN_INTERVAL = 15.0  # seconds between two lines where lines cannot be overwritten
+_PLAIN_INTERVAL = 30.0  # seconds between two lines where lines cannot be overwritten
 
 
 class Progress:
