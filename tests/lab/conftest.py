@@ -12,11 +12,19 @@ from pathlib import Path
 import pytest
 
 from pyrovm.errors import HostError
-from pyrovm.guest import cache, initramfs, kernels
+from pyrovm.guest import cache, disk, initramfs, kernels, programs
 from pyrovm.lab import Lab, LabError
+from pyrovm.lab.stage import Stage
+from tests.lab.guests import INIT
 
 ROOT = Path(__file__).resolve().parents[2]
 SCENARIOS = Path(__file__).parent / "scenarios"
+
+# Everything that a microVM can have; other guests find nothing to drive and are none the slower.
+MODULES = (
+    *("virtio_mmio", "virtio_blk", "virtio_net", "virtio_rng", "virtio_balloon", "virtio_mem"),
+    *("vmw_vsock_virtio_transport", "virtio_pmem", "nd_pmem", "ext4"),
+)
 
 
 def pytest_collection_modifyitems(items):
@@ -73,6 +81,61 @@ def make_initramfs():
         return path
 
     return make
+
+
+@pytest.fixture(scope="session")
+def cloud_assets(cloud_kernel, make_initramfs):
+    """What ``tests.lab.guests`` boots: Debian's kernel with its modules, and disks.
+
+    One set for all scenarios, since the lab keeps only so many disks of assets.
+    """
+    return {
+        "vmlinux": cloud_kernel.vmlinux,
+        "bzImage": cloud_kernel.bzimage,
+        "initramfs": make_initramfs(INIT, cloud_kernel, MODULES),
+        "disk.ext4": _image("hello", lambda root: (root / "hello").write_text("from the host\n")),
+        "tools.ext4": _image("tools", _tools),
+    }
+
+
+@pytest.fixture(scope="session")
+def lean_assets(cloud_assets, lean_kernel, make_initramfs):
+    """The same with the lean kernel."""
+    return {
+        **cloud_assets,
+        "vmlinux": lean_kernel.vmlinux,
+        "bzImage": lean_kernel.bzimage,
+        "initramfs": make_initramfs(INIT),
+    }
+
+
+@pytest.fixture(params=["cloud", "lean"])
+def guest_assets(request):
+    """Each of the two kernels, where it is to be had."""
+    return request.getfixturevalue(f"{request.param}_assets")
+
+
+def _tools(root):
+    """socat and its libraries, for guests that have nothing but busybox."""
+    stage = Stage(root)
+    for folder in ("dev", "tmp"):
+        stage.add_dir(folder)
+    stage.add_program(*programs.require("socat"))
+
+
+def _image(name, fill):
+    """An ext4 image in the cache of what ``fill`` puts into a folder, the same each time."""
+    with cache.scratch(cache.folder("tests")) as scratch:
+        root = scratch / "root"
+        root.mkdir()
+        fill(root)
+        made = scratch / "image"
+        disk.make_ext4(made, root, journal=True, reproducible=True)
+        digest = hashlib.sha256(made.read_bytes()).hexdigest()[:16]
+        path = cache.folder("tests") / f"{name}-{digest}.ext4"
+        if not path.exists():  # one that is there keeps its time, which the lab goes by
+            made.rename(path)
+    return path
 
 
 @pytest.fixture(scope="session")
