@@ -32,10 +32,7 @@ LAB_TIMEOUT = 240.0  # seconds
 
 def main(argv: Sequence[str]) -> int:
     """The exit status: 0 if everything was shown."""
-    parser = argparse.ArgumentParser(prog="pyrovm demo", description=__doc__)
-    parser.add_argument("--kernel", help="another kernel than the best one in the cache")
-    parser.add_argument("--lab", action="store_true", help="in the lab, whatever this machine has")
-    options = parser.parse_args(argv)
+    options = _parser().parse_args(argv)
     reason = "it was asked for" if options.lab else why_not_here()
     progress = Progress("demo")
     kernel = choose_kernel(options.kernel, progress)
@@ -59,6 +56,13 @@ def main(argv: Sequence[str]) -> int:
             note = disk.read_file(data, NOTE).decode().splitlines()
             print(f"read back from the disk's file: {' | '.join(note)}")
     return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="pyrovm demo", description=__doc__)
+    parser.add_argument("--kernel", help="another kernel than the best one in the cache")
+    parser.add_argument("--lab", action="store_true", help="in the lab, whatever this machine has")
+    return parser
 
 
 def why_not_here() -> str:

@@ -8,6 +8,7 @@ from pyrovm.cli.doctor_checks import BAD, GOOD, NOTE, Report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from argparse import ArgumentParser
     from collections.abc import Sequence
     from typing import TextIO
 
@@ -20,15 +21,7 @@ NARROWEST = 60  # columns
 
 def main(argv: Sequence[str]) -> int:
     """Examine the host and report; 0 if Linux guests can run here, else 1."""
-    from argparse import ArgumentParser
-
-    parser = ArgumentParser(
-        prog="pyrovm doctor",
-        description="Say what this host offers to guests, what is missing and how to get it. "
-        "The exit status is 0 if Linux guests can run here, else 1.",
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    options = parser.parse_args(argv)
+    options = _parser().parse_args(argv)
     report = Report()
     if options.json:
         import json
@@ -37,6 +30,18 @@ def main(argv: Sequence[str]) -> int:
     else:
         print_report(report, sys.stdout)
     return 0 if report.linux_guests else 1
+
+
+def _parser() -> ArgumentParser:
+    from argparse import ArgumentParser
+
+    parser = ArgumentParser(
+        prog="pyrovm doctor",
+        description="Say what this host offers to guests, what is missing and how to get it. "
+        "The exit status is 0 if Linux guests can run here, else 1.",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    return parser
 
 
 def print_report(report: Report, out: TextIO) -> None:

@@ -90,7 +90,7 @@ def _parser() -> ArgumentParser:
     add("--timeline", action="store_true", help="show the boot timeline and exits at the end")
     add("--json", action="store_true", help="show them as JSON on standard error")
     add("--timeout", metavar="S", type=float, help="end the machine after so many seconds")
-    add("--log", metavar="FILE", help="the VMM's log (default: warnings and errors on stderr)")
+    add("--log", metavar="FILE", help="the VMM's log (default: errors on stderr)")
     add("--level", default="Info", help="log level (default Info)")
     add("--metrics", metavar="FILE", help="the VMM's metrics")
     add("--kvm", metavar="DEVICE", default="/dev/kvm", help=SUPPRESS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from os import PathLike
+from os import PathLike, fspath
 from typing import Any
 
 from pyrovm.sdk._process import Workspace, describe_exit
@@ -140,3 +140,15 @@ def checked(method: str, path: str, response: Response) -> Any:
     if not response.ok:
         raise ApiError(method, path, response.status, response.fault)
     return response.json()
+
+
+def drive_update(
+    drive_id: str, path: str | PathLike[str] | None, rate_limiter: dict[str, Any] | None
+) -> dict[str, Any]:
+    """The body of a PATCH of a drive: what is None stays as it is."""
+    body: dict[str, Any] = {"drive_id": drive_id}
+    if path is not None:
+        body["path_on_host"] = fspath(path)
+    if rate_limiter is not None:
+        body["rate_limiter"] = rate_limiter
+    return body

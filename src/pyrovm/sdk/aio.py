@@ -9,7 +9,7 @@ import re
 from collections.abc import AsyncIterator
 from typing import Any, Self
 
-from pyrovm.sdk._base import START_TIMEOUT, STOP_TIMEOUT, MicroVMBase, checked
+from pyrovm.sdk._base import START_TIMEOUT, STOP_TIMEOUT, MicroVMBase, checked, drive_update
 from pyrovm.sdk._process import Workspace, vmm_command
 from pyrovm.sdk.errors import MicroVMError, WaitTimeout
 from pyrovm.sdk.http1 import ResponseParser, build_request
@@ -302,6 +302,17 @@ class AsyncMicroVM(MicroVMBase):
     async def set_hotplugged_memory(self, requested_mib: int) -> None:
         """Give the guest this much of its hotplug memory."""
         await self.request("PATCH", "/hotplug/memory", {"requested_size_mib": requested_mib})
+
+    async def set_drive(
+        self,
+        drive_id: str,
+        *,
+        path: str | os.PathLike[str] | None = None,
+        rate_limiter: dict[str, Any] | None = None,
+    ) -> None:
+        """Exchange a live drive's file, or its limits."""
+        body = drive_update(drive_id, path, rate_limiter)
+        await self.request("PATCH", f"/drives/{drive_id}", body)
 
     async def connect_vsock(
         self, port: int, timeout: float = 10.0

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, Self
 
-from pyrovm.sdk._base import START_TIMEOUT, STOP_TIMEOUT, MicroVMBase, checked
+from pyrovm.sdk._base import START_TIMEOUT, STOP_TIMEOUT, MicroVMBase, checked, drive_update
 from pyrovm.sdk._process import Workspace, vmm_command
 from pyrovm.sdk.errors import MicroVMError, WaitTimeout
 from pyrovm.sdk.http1 import Response, ResponseParser, build_request
@@ -327,11 +327,7 @@ class MicroVM(MicroVMBase):
         rate_limiter: dict[str, Any] | None = None,
     ) -> None:
         """Exchange a live drive's file, or its limits."""
-        body: dict[str, Any] = {"drive_id": drive_id}
-        if path is not None:
-            body["path_on_host"] = os.fspath(path)
-        if rate_limiter is not None:
-            body["rate_limiter"] = rate_limiter
+        body = drive_update(drive_id, path, rate_limiter)
         self.request("PATCH", f"/drives/{drive_id}", body)
 
     def connect_vsock(self, port: int, timeout: float = 10.0) -> socket.socket:
