@@ -1,0 +1,61 @@
+"""Boot the same guest by turns under both VMMs; how long each took until init, and to its end.
+
+    boot.py PLAN    {"serial": ..., "args": ..., "ways": [...], "rounds": ..., "warm": NAME}
+
+Ways: "request", from the word that starts the guest of a VMM that is ready; "process", from the
+start of the VMM's process.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from bench.inside.machines import MACHINES, Guest, Machine, answer, say, take_assets
+from bench.inside.tracing import Tracing, init_reached
+
+
+def boot(kind: type[Machine], guest: Guest, way: str, tracing: Tracing) -> dict[str, float]:
+    """One boot: ms from the beginning to init, and to the end of the process."""
+    folder = Path(tempfile.mkdtemp())
+    waits = way == "request"
+    tracing.take()
+    with kind(guest, folder, waits=waits) as machine:
+        begin = machine.started_ns
+        if waits:
+            machine.make_ready()
+            begin = machine.begin()
+        end = machine.wait()
+        init = _init_of(machine, tracing)
+    return {"init": (init - begin) / 1e6, "end": (end - begin) / 1e6}
+
+
+def _init_of(machine: Machine, tracing: Tracing) -> int:
+    try:
+        return init_reached(tracing.take())
+    except LookupError as error:
+        raise machine.failure(str(error)) from None
+
+
+def main() -> None:
+    plan = json.loads(sys.argv[1])
+    kernel, warm, initrd = take_assets("kernel", plan["warm"], "initrd")
+    guest = Guest(kernel, initrd, plan["args"], serial=plan["serial"])
+    first = Guest(warm, initrd, plan["args"], serial=plan["serial"])
+    tracing = Tracing()
+    found: dict[str, list[float]] = {}
+    for number in range(plan["rounds"] + 1):
+        say(f"round {number} of {plan['rounds']}" if number else "warming up")
+        for way in plan["ways"]:
+            for kind in MACHINES:
+                took = boot(kind, guest if number else first, way, tracing)
+                if number:
+                    for what, ms in took.items():
+                        found.setdefault(f"{kind.name} {way} {what}", []).append(ms)
+    answer(found)
+
+
+if __name__ == "__main__":
+    main()

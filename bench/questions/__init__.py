@@ -1,0 +1,55 @@
+"""The questions, by the names that ``bench/run.py`` knows them by.
+
+Each is a function that takes a :data:`~bench.progress.Show` and returns an
+:class:`~bench.figures.Answer`.  ``ALONE`` are those that measure time on the wall: nothing else
+runs beside them.  The others count, so two of them may.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection
+from functools import partial
+from types import ModuleType
+
+from bench.figures import Answer
+from bench.progress import Show
+from bench.questions import boot, exits, memory, start, traffic
+from bench.results import Topic
+
+Question = Callable[[Show], Answer]
+
+ALONE: dict[str, Question] = {
+    "start": start.answer,
+    "boot-lean": partial(boot.answer, "lean", counted=False),
+    "boot-cloud": partial(boot.answer, "cloud", counted=False),
+}
+SHARED: dict[str, Question] = {
+    "boot-lean-counted": partial(boot.answer, "lean", counted=True),
+    "boot-cloud-counted": partial(boot.answer, "cloud", counted=True),
+    "net": traffic.net,
+    "disk": traffic.disk,
+    "vsock": traffic.vsock,
+    "exits": exits.answer,
+    "memory": memory.answer,
+}
+ALL = ALONE | SHARED
+
+_TOPICS: dict[ModuleType, list[str]] = {
+    start: ["start"],
+    boot: ["boot-lean", "boot-cloud", "boot-lean-counted", "boot-cloud-counted"],
+    exits: ["exits"],
+    memory: ["memory"],
+    traffic: ["disk", "net", "vsock"],
+}
+
+
+def topics(names: Collection[str]) -> list[Topic]:
+    """How the questions ``names`` are answered, as the modules' docstrings tell."""
+    found = []
+    for module, members in _TOPICS.items():
+        asked = [name for name in members if name in names]
+        heading, _, method = inspect.cleandoc(module.__doc__ or "").partition("\n")
+        if asked:
+            found.append(Topic(heading, method.strip(), asked))
+    return found

@@ -1,0 +1,86 @@
+"""How soon does a guest run its init, and how soon is it over?
+
+The same guest by turns under pyrovm and under QEMU's microvm.  Init is a program of 40 bytes whose
+first act is seen by the lab's kernel (bench/inside/tracing.py) and whose second resets the machine.
+
+* request: from the word that starts the guest (InstanceStart; ``cont``) of a VMM that stands ready
+  and idle.  QEMU has loaded the kernel into the guest by then.
+* process: from the start of the VMM's process, told all by a file or its command line.
+* end: until the process has ended, which includes the guest's reset and freeing its memory.
+"""
+
+from __future__ import annotations
+
+from bench import guests, labs
+from bench.figures import Answer, Figure, Sample
+from bench.progress import Show
+
+QEMU = "QEMU microvm"
+TARGET = 1.1  # times QEMU, from the request to init
+LEAN_TARGET_MS = 60.0  # counted, serial off
+ROUNDS = {("lean", False): 5, ("cloud", False): 3, ("lean", True): 2, ("cloud", True): 1}
+
+_WORDS = {
+    ("request", "init"): "request to init",
+    ("process", "init"): "process start to init",
+    ("request", "end"): "request to end of process",
+    ("process", "end"): "process start to its end",
+}
+
+
+def answer(flavour: str, show: Show, *, counted: bool) -> Answer:
+    """Boot the kernel ``flavour``, serial console off and on, by the clock or counted."""
+    kernels = guests.available()
+    found = Answer()
+    if flavour not in kernels:
+        found.skipped.append(f"boot of the {flavour} kernel: not in the cache (pyrovm kernel)")
+        return found
+    name = f"boot-{flavour}-counted" if counted else f"boot-{flavour}"
+    ways = ["request"] if counted and flavour == "cloud" else ["request", "process"]
+    assets = {
+        "kernel": kernels[flavour].vmlinux,
+        "lean": kernels.get("lean", kernels[flavour]).vmlinux,
+        "initrd": guests.tiny_initrd(),
+    }
+    for serial in (False, True):
+        title = f"serial {'on' if serial else 'off'}"
+        plan = {
+            "serial": serial,
+            "args": guests.args(serial=serial),
+            "ways": ways,
+            "rounds": ROUNDS[flavour, counted],
+            "warm": "lean",
+        }
+        took = labs.ask(
+            "boot",
+            plan,
+            assets=assets,
+            counted=counted,
+            show=lambda text, title=title: show(f"{title}, {text}"),  # type: ignore[misc]
+        )
+        for (way, what), words in _WORDS.items():
+            if way in ways:
+                ours = Sample.of(took[f"pyrovm {way} {what}"])
+                peer = Sample.of(took[f"qemu {way} {what}"])
+                figure = Figure(
+                    question=name,
+                    name=f"{flavour} kernel, {title}: {words}",
+                    unit=labs.COUNTED if counted else "ms",
+                    ours=ours,
+                    peer=peer,
+                    peer_name=QEMU,
+                    target=TARGET if (way, what) == ("request", "init") else None,
+                )
+                found.figures.append(figure)
+        if counted and flavour == "lean" and not serial:
+            found.figures.append(
+                Figure(
+                    question=name,
+                    name="lean kernel, serial off: request to init, alone",
+                    unit=labs.COUNTED,
+                    ours=Sample.of(took["pyrovm request init"]),
+                    target=LEAN_TARGET_MS,
+                    absolute=True,
+                )
+            )
+    return found

@@ -1,0 +1,46 @@
+"""How much memory does a VMM take beside its guest's?
+
+In the lab, a guest of 128 MiB whose init sleeps; from smaps, without the guest's memory.  Private
+is what would be free again if the process ended, shared pages (libraries) not counted.
+"""
+
+from __future__ import annotations
+
+from bench import guests, labs
+from bench.figures import Answer, Figure, Sample
+from bench.progress import Show
+from bench.questions.boot import QEMU
+
+MEMORY_MIB = 128
+ROUNDS = 3
+
+
+def answer(show: Show) -> Answer:
+    """Measure with whatever kernel there is."""
+    found = Answer()
+    kernels = guests.available()
+    if not kernels:
+        found.skipped.append("memory: no kernel in the cache (pyrovm kernel fetch)")
+        return found
+    flavour, kernel = next(iter(kernels.items()))
+    plan = {"args": guests.args(serial=True) + " quiet", "memory_mib": MEMORY_MIB, "rounds": ROUNDS}
+    seen = labs.ask(
+        "memory",
+        plan,
+        assets={"kernel": kernel.vmlinux, "initrd": guests.tiny_initrd(stays=True)},
+        counted=False,
+        show=show,
+    )
+    for what in ("private", "proportional"):
+        found.figures.append(
+            Figure(
+                question="memory",
+                name=f"VMM of a running guest, {what}",
+                unit="KiB",
+                ours=Sample.of(seen[f"pyrovm {what}"]),
+                peer=Sample.of(seen[f"qemu {what}"]),
+                peer_name=QEMU,
+                note=f"1 vCPU, {MEMORY_MIB} MiB, {flavour} kernel",
+            )
+        )
+    return found

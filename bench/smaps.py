@@ -1,0 +1,57 @@
+"""What /proc/PID/smaps says of a process's memory (proc(5)); sizes in KiB."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Iterator
+
+_HEADER = re.compile(r"[0-9a-f]+-[0-9a-f]+ \S{4} ")
+_FIELD = re.compile(r"(\w+): +(\d+) kB")
+
+
+@dataclasses.dataclass(frozen=True)
+class Mapping:
+    """One mapping: its length, and what of it is in memory for this process alone, or its share."""
+
+    size_kib: int
+    private_kib: int
+    pss_kib: int
+
+
+def parse_smaps(lines: Iterable[str]) -> Iterator[Mapping]:
+    """The mappings that the lines of an smaps file describe."""
+    fields: dict[str, int] = {}
+    for line in lines:
+        if _HEADER.match(line):
+            if fields:
+                yield _mapping(fields)
+            fields = {}
+        elif field := _FIELD.match(line):
+            fields[field[1]] = int(field[2])
+    if fields:
+        yield _mapping(fields)
+
+
+def _mapping(fields: dict[str, int]) -> Mapping:
+    private = fields["Private_Clean"] + fields["Private_Dirty"] + fields.get("Private_Hugetlb", 0)
+    return Mapping(fields["Size"], private, fields["Pss"])
+
+
+def read_smaps(pid: int) -> list[Mapping]:
+    """The mappings of a process."""
+    with open(f"/proc/{pid}/smaps") as lines:
+        return list(parse_smaps(lines))
+
+
+def outside_guest(mappings: list[Mapping], guest_kib: int) -> list[Mapping]:
+    """All but the mapping that is the guest's memory, ``guest_kib`` long or somewhat longer.
+
+    Raises:
+        LookupError: there is not exactly one of that size.
+    """
+    largest = guest_kib + (4 << 10)  # the kernel may join a neighbour to it
+    guests = [m for m in mappings if guest_kib <= m.size_kib <= largest]
+    if len(guests) != 1:
+        raise LookupError(f"{len(guests)} mappings could be the guest's {guest_kib} KiB of memory")
+    return [m for m in mappings if m is not guests[0]]

@@ -1,0 +1,76 @@
+"""Figures as people read them, on the terminal and on the page."""
+
+from __future__ import annotations
+
+from bench.figures import Figure, Sample
+
+
+def number(value: float) -> str:
+    """Three digits that count, more before the point.
+
+    >>> [number(value) for value in (0, 0.0234, 1.5, 41, 182.25, 34886)]
+    ['0', '0.0234', '1.50', '41', '182', '34886']
+    """
+    if value == int(value):
+        return str(int(value))
+    if abs(value) < 1:
+        return f"{value:.3g}"
+    return f"{value:.{max(0, 3 - len(str(int(abs(value)))))}f}"
+
+
+def sample(found: Sample | None, *, with_range: bool = False) -> str:
+    """The median, and the range where there is one."""
+    if found is None:
+        return ""
+    text = number(found.median)
+    if with_range and found.n > 1 and found.min != found.max:
+        text += f" ({number(found.min)} to {number(found.max)})"
+    return text
+
+
+def ratio(figure: Figure) -> str:
+    """Ours by the peer's."""
+    return "" if figure.ratio is None else f"{figure.ratio:.2f}"
+
+
+def target(figure: Figure) -> str:
+    """What was aimed at.
+
+    >>> target(Figure("q", "n", "ms", Sample.of([1]), target=60, absolute=True))
+    'at most 60 ms'
+    >>> target(Figure("q", "n", "ms", Sample.of([1]), Sample.of([1]), target=1.1))
+    'at most 1.1 times'
+    """
+    if figure.target is None:
+        return ""
+    bound = "at least" if figure.higher_is_better else "at most"
+    return f"{bound} {figure.target:g} {figure.unit if figure.absolute else 'times'}"
+
+
+def verdict(figure: Figure) -> str:
+    """Whether the target is met."""
+    return {True: "yes", False: "NO", None: ""}[figure.is_met]
+
+
+def table(columns: list[str], rows: list[list[str]]) -> str:
+    """Columns side by side; all but the first are aligned to the right."""
+    widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
+
+    def line(cells: list[str]) -> str:
+        first, *rest = (
+            cell.rjust(width) if index else cell.ljust(width)
+            for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        )
+        return "  ".join([first, *rest]).rstrip()
+
+    return "\n".join(line(cells) for cells in [columns, *rows])
+
+
+def terminal(figures: list[Figure]) -> str:
+    """The figures as a table for the terminal."""
+    columns = ["", "pyrovm", "unit", "peer", "ratio", "target", "met"]
+    rows = [
+        [f.name, sample(f.ours), f.unit, sample(f.peer), ratio(f), target(f), verdict(f)]
+        for f in figures
+    ]
+    return table(columns, rows)

@@ -1,0 +1,71 @@
+import pytest
+
+from bench.figures import Answer, Detail, Figure, Sample
+from bench.page import page
+from bench.results import Results, Topic
+
+
+def figure(ours, peer=None, **more):
+    more = {"question": "q", "name": "n", "unit": "ms"} | more
+    return Figure(ours=Sample.of([ours]), peer=peer and Sample.of([peer]), **more)
+
+
+def test_a_sample_is_summed_up_by_its_median_and_its_ends():
+    assert Sample.of(iter([5.0, 1.0, 2.0])) == Sample(3, 2.0, 1.0, 5.0)
+    assert Sample.of([1.0, 2.0]).median == 1.5
+    with pytest.raises(ValueError, match="no measurements"):
+        Sample.of([])
+
+
+@pytest.mark.parametrize(
+    ("found", "is_met"),
+    [
+        (figure(11, 10, target=1.1), True),
+        (figure(12, 10, target=1.1), False),
+        (figure(9, 10, target=0.9, higher_is_better=True), True),
+        (figure(8, 10, target=0.9, higher_is_better=True), False),
+        (figure(60, target=60, absolute=True), True),
+        (figure(61, 1000, target=60, absolute=True), False),
+        (figure(61, target=60), None),  # a ratio, and nothing to divide by
+        (figure(61, 10), None),
+    ],
+)
+def test_a_target_bounds_the_ratio_or_where_absolute_our_own_figure(found, is_met):
+    assert found.is_met is is_met
+
+
+def test_a_peer_that_measured_zero_gives_no_ratio():
+    assert Figure("q", "n", "ms", Sample.of([1]), Sample.of([0])).ratio is None
+
+
+def test_results_are_the_same_after_the_file():
+    answer = Answer(
+        [figure(1.5, 3.25, target=1.1, note="hm"), figure(2, higher_is_better=True)],
+        [Detail("q", "what", ["a", "b"], [["1", "2"]])],
+        ["that: because"],
+    )
+    results = Results.of({"date": "today"}, [Topic("How?", "So.", ["q"])], [answer, Answer()])
+    assert Results.loads(results.dumps()) == results
+
+
+def test_the_page_shows_every_figure_detail_and_reason():
+    answer = Answer(
+        [
+            figure(34886, 40504.0, name="exits", peer_name="QEMU", target=1.5, note="by us"),
+            figure(30, name="start", unit="ms CPU", target=25, absolute=True),
+        ],
+        [Detail("q", "What they are", ["exit", "times"], [["IO", "7"]])],
+        ["disk: no compiler"],
+    )
+    text = page(
+        Results.of({"CPU": "of a kind"}, [Topic("How many?", "We count.", ["q"])], [answer])
+    )
+    assert "| CPU | of a kind |" in text
+    assert "1 of 2 are met." in text
+    assert "| exits | 34886 | 40504 QEMU | ms | 0.86 | at most 1.5 times | yes |" in text
+    assert "| start | 30 |  | ms CPU |  | at most 25 ms CPU | NO |" in text
+    assert "## How many?\n\nWe count.\n" in text
+    assert "$ python bench/run.py q\n" in text
+    assert "exits: by us." in text
+    assert "### What they are\n\n| exit | times |\n| --- | --- |\n| IO | 7 |\n" in text
+    assert "- disk: no compiler\n" in text

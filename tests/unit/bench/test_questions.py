@@ -1,0 +1,70 @@
+import pytest
+
+from bench import questions
+from bench.guests import elf, init_code
+from bench.questions.exits import purpose, side_by_side
+from bench.questions.start import imports_table, parse_imports
+from pyrovm.boot.elf import parse
+
+IMPORTTIME = """\
+import time: self [us] | cumulative | imported package
+import time:       250 |        250 |   _collections_abc
+import time:       750 |       1000 | os
+something else
+"""
+
+
+def test_imports_are_read_with_what_each_module_took_itself():
+    assert parse_imports(IMPORTTIME) == {"_collections_abc": 250, "os": 750}
+
+
+def test_imports_are_listed_dearest_first_with_their_share():
+    runs = [{"os": 700, "abc": 100}, {"os": 800, "abc": 300}, {"os": 900, "abc": 200}]
+    assert imports_table(runs) == [
+        ["os", "800", "80 %"],
+        ["abc", "200", "20 %"],
+        ["all", "1000", "100 %"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("reason", "access", "words"),
+    [
+        ("IO", "write 0x70", "RTC: time of day"),
+        ("IO", "read 0x3fd", "serial port"),
+        ("IO", "read 0x2f9", "second serial port: probe"),
+        ("IO", "read 0x999", "unknown (read)"),
+        ("MMIO", "write 0xc0001070", "virtio device registers"),
+        ("SHUTDOWN", "", "the guest's reset"),
+        ("HYPERV", "", ""),
+    ],
+)
+def test_an_exit_has_a_purpose(reason, access, words):
+    assert purpose(reason, access) == words
+
+
+def test_exits_of_both_stand_side_by_side_with_ours_in_order():
+    ours = [("IO", "read 0x64", 11), ("IO", "write 0x70", 12)]
+    theirs = [("IO", "read 0x511", 56), ("IO", "read 0x64", 17)]
+    assert [[row[1], *row[3:]] for row in side_by_side(ours, theirs)] == [
+        ["write 0x70", "12", "0"],
+        ["read 0x64", "11", "17"],
+        ["read 0x511", "0", "56"],
+    ]
+
+
+def test_every_question_belongs_to_one_topic_that_says_how_it_is_answered():
+    topics = questions.topics(list(questions.ALL))
+    assert sorted(name for topic in topics for name in topic.questions) == sorted(questions.ALL)
+    assert all(topic.heading.endswith("?") and topic.method for topic in topics)
+    assert [topic.questions for topic in questions.topics(["net", "start"])] == [["start"], ["net"]]
+
+
+@pytest.mark.parametrize("stays", [False, True])
+def test_init_is_a_program_whose_code_begins_at_its_entry(stays):
+    code = init_code(stays=stays)
+    program = elf(code)
+    image = parse(lambda offset, size: program[offset : offset + size], len(program))
+    (segment,) = image.segments
+    assert (segment.file_offset, segment.file_size) == (0, len(program))
+    assert program[image.entry - segment.gpa :] == code
