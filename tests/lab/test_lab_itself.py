@@ -134,6 +134,18 @@ sys.exit(5)
     )
 
 
+def test_an_interpreter_ends_well_while_its_threads_still_run(lab):
+    script = (
+        "import _thread, time\n"
+        "def spin():\n"
+        "    while True: time.sleep(0)\n"
+        "for _ in range(4): _thread.start_new_thread(spin, ())\n"
+        "print('done')\n"
+    )
+    result = lab.run(["s.py"], python=True, tree={"s.py": script.encode()})
+    assert (result.status, result.stdout, result.stderr) == (0, b"done\n", b"")
+
+
 def test_assets_are_there_and_read_only_and_their_disk_is_made_once(lab, tmp_path):
     (tmp_path / "big").write_bytes(bytes(range(256)) * 4096)
     (tmp_path / "folder").mkdir()

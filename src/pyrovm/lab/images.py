@@ -198,6 +198,8 @@ def _stage_python(stage: Stage) -> None:
     stage.add_program(binary)
     stage.add_tree(stdlib, skip=_NOT_STAGED)
     stage.add_dir(str(stdlib / "site-packages"))
+    # glibc loads it to end a thread, as threads do that still run when the interpreter ends.
+    stage.add_library("libgcc_s.so.1")
     name = f"python{sys.version_info.major}.{sys.version_info.minor}"
     for alias in (name, "python3", "python"):
         stage.add_link(binary.parent / alias, binary)

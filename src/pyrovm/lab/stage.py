@@ -65,6 +65,12 @@ class Stage:
         self.add_file(source, path)
         self._add_libraries(source.resolve())
 
+    def add_library(self, name: str) -> None:
+        """Copy a shared library that programs load by its name, where the host has it."""
+        library = next(filter(Path.exists, (Path(folder, name) for folder in _LOADER_PATH)), None)
+        if library is not None:
+            self.add_file(library)
+
     def add_tree(self, source: Path, skip: Collection[str] = ()) -> None:
         """Copy a folder, links kept, and the shared libraries that its ELF files name."""
         if len(source.parts) > 1 and source.parts[1] in _MOUNTED_OVER:

@@ -23,6 +23,14 @@ def test_a_program_comes_with_its_libraries(stage):
         assert stage.at(name).exists()
 
 
+def test_a_library_that_is_loaded_by_name_comes_along_where_there_is_one(stage):
+    stage.add_library("libc.so.6")
+    stage.add_library("libnonesuch.so.0")
+    (source,) = stage.sources
+    assert source.endswith("/libc.so.6")
+    assert stage.at(source).exists()
+
+
 def test_a_folder_is_taken_along_without_what_is_left_out(stage):
     source = Path(sys.modules["json"].__file__).parent
     stage.add_tree(source, skip=["scanner.py"])
