@@ -14,8 +14,12 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 
 from pyrovm import MicroVM
+from pyrovm.sdk.microvm import Console
+from pyrovm.sdk.scrollback import Scrollback
 
 READY = "guest is ready"
 END = "\x1e"  # what no command of ours writes
@@ -50,19 +54,11 @@ def asset(name: str) -> str:
     return os.path.join(os.environ["LAB_ASSETS"], name)
 
 
-class Guest(MicroVM):
-    """A microVM that boots to the command loop."""
+class Shell:
+    """What can be done at a console with the command loop; its guest has a ``log``, too."""
 
-    def __init__(self, kernel: str = "vmlinux", initrd: str = "initramfs", **options) -> None:
-        options.setdefault("cmdline", CMDLINE)
-        options.setdefault("memory", 256)
-        options.setdefault("entropy", False)
-        super().__init__(asset(kernel), initrd=asset(initrd), **options)
-
-    def boot(self, timeout: float = 120.0) -> str:
-        """Start and wait for the command loop; what the console said until then."""
-        self.start(timeout)
-        return self.console.wait_for(READY + "\n", timeout)
+    console: Console
+    log: str
 
     def attempt(self, command: str, timeout: float = COMMAND_TIMEOUT) -> tuple[int, str]:
         """The exit status and the output of ``command``."""
@@ -89,7 +85,51 @@ class Guest(MicroVM):
         messages = [line.partition("] ")[2] for line in text.splitlines()]
         return [message for message in messages if message and not EXPECTED.search(message)]
 
+
+class Guest(Shell, MicroVM):
+    """A microVM that boots to the command loop."""
+
+    def __init__(self, kernel: str = "vmlinux", initrd: str = "initramfs", **options) -> None:
+        options.setdefault("cmdline", CMDLINE)
+        options.setdefault("memory", 256)
+        options.setdefault("entropy", False)
+        super().__init__(asset(kernel), initrd=asset(initrd), **options)
+
+    def boot(self, timeout: float = 120.0) -> str:
+        """Start and wait for the command loop; what the console said until then."""
+        self.start(timeout)
+        return self.console.wait_for(READY + "\n", timeout)
+
     def power_off(self, timeout: float = 60.0) -> int:
         """Reset, which ends a microVM; the VMM's exit status."""
         self.console.write("reboot -f\n")
         return self.wait(timeout)
+
+
+class RunGuest(Shell):
+    """The same started by ``pyrovm run``, as a person would; ``options`` are its words."""
+
+    def __init__(self, *options: str) -> None:
+        self._process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "pyrovm.cli.main", "run"),
+                *("--kernel", asset("vmlinux"), "--initrd", asset("initramfs")),
+                *("--log", "/tmp/run.log", *options),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        self.pid = self._process.pid
+        self.console = Console(self._process, Scrollback())
+        self.console.wait_for(READY + "\n", 120.0)
+
+    @property
+    def log(self) -> str:
+        """The VMM's log."""
+        with open("/tmp/run.log") as file:
+            return file.read()
+
+    def power_off(self, timeout: float = 60.0) -> int:
+        """Reset, which ends a microVM; the exit status of ``pyrovm run``."""
+        self.console.write("reboot -f\n")
+        return self._process.wait(timeout)
