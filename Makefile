@@ -35,12 +35,13 @@ test-kvm: $(STAMPS)/venv ## tests that need a /dev/kvm of any kind
 test-lab: $(STAMPS)/lab ## Linux guests on the software-emulated KVM host
 	@$(VENV)/pytest -n auto --dist worksteal $(PYTEST_ARGS) tests/lab
 
-lint: $(STAMPS)/venv $(STAMPS)/packages-lint ## format, linters, types, layers, freshness of the ABI
+lint: $(STAMPS)/venv $(STAMPS)/packages-lint ## format, linters, types, layers, freshness of ABI and docs
 	@$(VENV)/ruff format --check --quiet .
 	@$(VENV)/ruff check --quiet .
 	@$(VENV)/mypy --no-error-summary
 	@$(VENV)/lint-imports --no-logo
 	@$(VENV)/python tools/genabi.py --check
+	@$(VENV)/python tools/gendocs.py --check
 
 format: $(STAMPS)/venv ## put the code into its form
 	@$(VENV)/ruff format --quiet .
