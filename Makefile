@@ -7,6 +7,7 @@ PYTEST_ARGS ?=
 SECONDS_PER_TARGET ?= 60
 
 VENV := .venv/bin
+PIP = $(VENV)/python -m pip install -qq --disable-pip-version-check
 STAMPS := .cache/make
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
@@ -94,7 +95,8 @@ install-lab: | $(STAMPS)
 
 $(STAMPS)/venv: pyproject.toml $(STAMPS)/packages-python
 	@[ -x $(VENV)/python ] || $(PYTHON) -m venv .venv
-	@$(VENV)/python -m pip install -qq --disable-pip-version-check --editable '.[dev]'
+	@$(PIP) --editable '.[dev]'
+	@$(PIP) --no-deps --ignore-requires-python 'pyrecracker>=0.6.4' # see pyproject.toml
 	@touch $@
 
 # Every use of the lab looks at its images again: this only makes the first one quiet.  A machine

@@ -6,6 +6,7 @@ The test looks at that.
 """
 
 import hashlib
+import importlib.metadata
 import os
 from pathlib import Path
 
@@ -138,26 +139,43 @@ def _image(name, fill):
     return path
 
 
+def _files_of(package):
+    """The files of an installed distribution, below site/ in the lab's tree."""
+    try:
+        files = importlib.metadata.files(package)
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip(f"{package} is not installed; 'make test' does it")
+    return {
+        f"site/{file}": Path(file.locate())
+        for file in files
+        if file.suffix in (".py", ".so", ".pem") and file.parts[0] != ".."
+    }
+
+
 @pytest.fixture(scope="session")
 def scenario(lab):
     """``scenario(script, *args, assets=..., env=..., timeout=...)``: what it found out, from JSON.
 
     ``script`` is the name of a file in tests/lab/scenarios, or Python source.  In the lab it
     finds this source tree on its path; assets (kernels, disks) lie in ``$LAB_ASSETS`` by name.
+    ``packages`` are distributions of this environment that are taken along.
     ``within`` is another lab than the usual one, with more CPUs for instance.
     """
 
-    def run(script, *args, assets=None, env=None, timeout=120, within=lab):
+    def run(script, *args, assets=None, env=None, timeout=120, packages=(), within=lab):
         if "\n" in script:
             source = script.encode()
         else:
             source = (SCENARIOS / script).with_suffix(".py").read_bytes()
+        tree = {"src": ROOT / "src", "tests": ROOT / "tests", "scenario.py": source}
+        for package in packages:
+            tree |= _files_of(package)
         result = within.run(
             ["scenario.py", *map(str, args)],
             python=True,
-            tree={"src": ROOT / "src", "tests": ROOT / "tests", "scenario.py": source},
+            tree=tree,
             skip=("data", "unit"),
-            env={"PYTHONPATH": "/job/tree/src", **(env or {})},
+            env={"PYTHONPATH": "/job/tree/src:/job/tree/site", **(env or {})},
             assets=assets,
             timeout=timeout,
         )
