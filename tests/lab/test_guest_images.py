@@ -26,11 +26,11 @@ def demo_disk(lab):
         pytest.skip(f"no packages for the guest's disk: {error}")
 
 
-def boot(lab, kernel, disk):
+def boot(lab, kernel, disk, root=("--drive", "/job/assets/root,ro")):
     """Boot the demonstration guest; its console."""
     assets = {"vmlinux": kernel.vmlinux, "root": disk}
     argv = ["python3", "-m", "pyrovm.cli.main", "run", "--kernel", "/job/assets/vmlinux"]
-    argv += ["--drive", "/job/assets/root,ro", "--net", "tap0"]
+    argv += [*root, "--net", "tap0"]
     argv += ["--append", demo.boot_args(COMMAND, address="10.0.0.2", gateway="10.0.0.1")]
     if initramfs := boot_initramfs.path(kernel):
         assets["initrd"] = initramfs
@@ -45,17 +45,22 @@ def boot(lab, kernel, disk):
     return result.stdout.decode(errors="replace") + result.stderr.decode(errors="replace")
 
 
-def check(console):
+def check(console, root="/dev/vda"):
     assert demo.exit_status(console) == 7, console
     assert "it is debian" in console
     assert "inet 10.0.0.2/24" in console
     assert "default via 10.0.0.1 dev eth0" in console
-    assert "/dev/vda ext4" in " ".join(console.split())
+    assert f"{root} ext4" in " ".join(console.split())
     assert "programs run" in console
 
 
 def test_the_demonstration_guest_runs_on_debian_s_kernel(lab, cloud_kernel, demo_disk):
     check(boot(lab, cloud_kernel, demo_disk))
+
+
+def test_debian_s_kernel_boots_from_persistent_memory(lab, cloud_kernel, demo_disk):
+    console = boot(lab, cloud_kernel, demo_disk, ("--pmem", "/job/assets/root,root,ro"))
+    check(console, "/dev/pmem0")
 
 
 def test_the_demonstration_guest_runs_on_the_lean_kernel(lab, lean_kernel, demo_disk):

@@ -16,7 +16,7 @@ from pyrovm.guest.kernels import Kernel
 
 MODULES = (
     *("virtio_mmio", "virtio_pci", "virtio_blk", "virtio_net", "virtio_rng", "virtio_balloon"),
-    *("virtio_console", "vmw_vsock_virtio_transport", "virtio_pmem", "virtio_mem"),
+    *("virtio_console", "vmw_vsock_virtio_transport", "virtio_pmem", "nd_pmem", "virtio_mem"),
     *("ext4", "crc32c_generic", "squashfs", "erofs", "overlay"),
 )
 
