@@ -124,14 +124,15 @@ class MicroVM(MicroVMBase):
         if self._vmm is not None:  # not ours: it does not know the lifeline
             arguments = arguments[2:]
         try:
-            self._process = subprocess.Popen(
-                [*command, *arguments],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=workspace.log.open("ab"),
-                pass_fds=(reader,),
-                start_new_session=True,
-            )
+            with workspace.log.open("ab") as log:
+                self._process = subprocess.Popen(
+                    [*command, *arguments],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    pass_fds=(reader,),
+                    start_new_session=True,
+                )
         except BaseException:
             self.close()
             raise
