@@ -44,9 +44,10 @@ lint: $(STAMPS)/venv $(STAMPS)/packages-lint ## format, linters, types, layers, 
 	@$(VENV)/python tools/genabi.py --check
 	@$(VENV)/python tools/gendocs.py --check
 
-format: $(STAMPS)/venv ## put the code into its form
+format: $(STAMPS)/venv ## put the code into its form, and the code's tables into the docs
 	@$(VENV)/ruff format --quiet .
 	@$(VENV)/ruff check --quiet --fix .
+	@$(VENV)/python tools/gendocs.py
 
 bench: $(STAMPS)/lab ## figures, compared with QEMU on the same KVM
 	@$(VENV)/python bench/run.py

@@ -19,8 +19,14 @@ ELSEWHERE = {"run": "run_options"}  # sub-commands whose parser is in another mo
 
 
 def parser_of(command: str) -> argparse.ArgumentParser:
-    """The parser of ``pyrovm COMMAND``."""
+    """The parser of ``pyrovm COMMAND``.
+
+    Raises:
+        ValueError: its module has no function that makes it.
+    """
     module = import_module(f"pyrovm.cli.{ELSEWHERE.get(command, COMMANDS[command][0])}")
+    if not hasattr(module, "_parser"):
+        raise ValueError(f"{module.__name__} needs a function _parser() that returns its parser")
     parser: argparse.ArgumentParser = module._parser()
     return parser
 
