@@ -34,6 +34,12 @@ def rss_mib():
     return int(line.split()[1]) // KIB
 
 
+def huge_mib():
+    """How much of the VMM's memory is in transparent huge pages."""
+    with open(f"/proc/{guest.pid}/smaps") as smaps:
+        return sum(int(line.split()[1]) for line in smaps if "AnonHugePages:" in line) // KIB
+
+
 def in_guest(name):
     """A line of the guest's /proc/meminfo, in MiB."""
     return int(guest.run(f"grep ^{name}: /proc/meminfo").split()[1]) // KIB
@@ -65,7 +71,9 @@ with Guest(**options) as guest:
     # balloon: pages leave the guest and the host's memory, and come back
     total = in_guest("MemTotal")
     guest.run("mkdir /big; mount -t tmpfs none /big")
-    guest.run("dd if=/dev/zero of=/big/file bs=1M count=90 2>/dev/null; rm /big/file")
+    guest.run("dd if=/dev/zero of=/big/file bs=1M count=90 2>/dev/null")
+    report["huge pages"] = huge_mib() >= 32
+    guest.run("rm /big/file")
     before = rss_mib()
     guest.set_balloon(100)
     report["inflated"] = until(lambda: in_guest("MemTotal") <= total - 100)
@@ -114,10 +122,6 @@ with Guest(**options) as guest:
     guest.run("dd if=/dev/zero of=/dev/pmem1 bs=4096 count=1 2>/dev/null; true")
     report["pmem flushes"] = guest.metrics()["pmem_pmem0"]["queue_event_count"] > 0
 
-    # transparent huge pages back the guest
-    with open(f"/proc/{guest.pid}/smaps") as smaps:
-        huge = sum(int(line.split()[1]) for line in smaps if line.startswith("AnonHugePages:"))
-    report["huge pages"] = huge > 32 * KIB
     report["complaints"] = guest.complaints()
     report["status"] = guest.power_off()
 

@@ -90,7 +90,7 @@ with Guest(networks=networks, metadata=metadata, mmds_version="V1") as guest:
     }
 
     # a limit for a live interface, and no limit again
-    limit = {"bandwidth": {"size": 65536, "refill_time": 100}}
+    limit = {"bandwidth": {"size": 16384, "refill_time": 100}}
     guest.request(
         "PATCH", "/network-interfaces/eth0", {"iface_id": "eth0", "rx_rate_limiter": limit}
     )
