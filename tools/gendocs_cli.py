@@ -6,6 +6,7 @@ argparse's own help differs from one version of Python to the next, so it is not
 from __future__ import annotations
 
 import argparse
+import re
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -14,21 +15,43 @@ from pyrovm.cli.main import COMMANDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import ModuleType
 
 ELSEWHERE = {"run": "run_options"}  # sub-commands whose parser is in another module
 
 
-def parser_of(command: str) -> argparse.ArgumentParser:
-    """The parser of ``pyrovm COMMAND``.
+def module_of(command: str) -> ModuleType:
+    """The module with the command line of ``pyrovm COMMAND``.
+
+    It has ``_parser()``, or else a text ``USAGE`` and ``parse(words)``.
 
     Raises:
-        ValueError: its module has no function that makes it.
+        ValueError: it has neither.
     """
     module = import_module(f"pyrovm.cli.{ELSEWHERE.get(command, COMMANDS[command][0])}")
-    if not hasattr(module, "_parser"):
-        raise ValueError(f"{module.__name__} needs a function _parser() that returns its parser")
-    parser: argparse.ArgumentParser = module._parser()
-    return parser
+    if not hasattr(module, "_parser") and not (
+        hasattr(module, "USAGE") and hasattr(module, "parse")
+    ):
+        raise ValueError(f"{module.__name__} needs _parser(), or USAGE and parse()")
+    return module
+
+
+def option_words(command: str) -> set[str]:
+    """All options of ``pyrovm COMMAND``, with those of its sub-commands."""
+    module = module_of(command)
+    if hasattr(module, "_parser"):
+        return _options(module._parser())
+    return set(re.findall(r"--[a-z][a-z-]*", module.USAGE))
+
+
+def _options(parser: argparse.ArgumentParser) -> set[str]:
+    found: set[str] = set()
+    for action in parser._actions:
+        found.update(action.option_strings)
+        if isinstance(action, argparse._SubParsersAction):
+            for inner in action.choices.values():
+                found |= _options(inner)
+    return found
 
 
 def commands() -> str:
@@ -38,7 +61,11 @@ def commands() -> str:
         f"| [`pyrovm {name}`](#pyrovm-{name}) | {text} |" for name, (_, text) in COMMANDS.items()
     ]
     for name in COMMANDS:
-        lines += ["", *_described(parser_of(name), "##")]
+        module = module_of(name)
+        if hasattr(module, "_parser"):
+            lines += ["", *_described(module._parser(), "##")]
+        else:
+            lines += ["", f"## pyrovm {name}", "", f"```\n{module.USAGE.strip()}\n```"]
     return "\n".join(lines)
 
 

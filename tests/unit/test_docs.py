@@ -20,7 +20,7 @@ from tests.unit.doc_pages import PAGES, ROOT, anchors, blocks, commands, name, p
 sys.path.insert(0, str(ROOT / "tools"))
 
 from gendocs_api import ENDPOINTS
-from gendocs_cli import parser_of
+from gendocs_cli import module_of, option_words
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 REQUEST = re.compile(r"(PUT|PATCH) +(?:http://localhost)?(/[\w/-]+) +(?:-d )?'(\{.*?\})'")
@@ -70,9 +70,13 @@ def check_command(words):
     try:
         if command == "run":
             check_run(run_options.parse(words))
-        else:
-            mine = words[: words.index("--")] if "--" in words else words
-            parser_of(command).parse_args(mine)
+            return
+        module = module_of(command)
+        if not hasattr(module, "_parser"):
+            module.parse(words)
+            return
+        mine = words[: words.index("--")] if "--" in words else words
+        module._parser().parse_args(mine)
     except SystemExit:  # argparse has said why on standard error
         pytest.fail(f"pyrovm {command} {' '.join(words)} is refused")
 
@@ -91,17 +95,6 @@ def check_run(options):
         run_options.vsock(options.vsock, "")
 
 
-def option_words(parser):
-    """All options of a parser and of its sub-commands."""
-    found = set()
-    for action in parser._actions:
-        found.update(action.option_strings)
-        if isinstance(action.choices, dict):
-            for inner in action.choices.values():
-                found |= option_words(inner)
-    return found
-
-
 @every_page
 def test_options_named_in_the_text_exist(page):
     for words in re.findall(r"`pyrovm ([a-z]+[^`]*)`", prose(page)):
@@ -109,7 +102,8 @@ def test_options_named_in_the_text_exist(page):
         if command == "version":
             continue
         assert command in main.COMMANDS, words
-        assert {w for w in rest if w.startswith("--")} <= option_words(parser_of(command)), words
+        named = {re.split("[=:]", word)[0] for word in rest if word.startswith("--")}
+        assert named <= option_words(command), words
 
 
 @every_page
