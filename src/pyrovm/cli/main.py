@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 # name -> module, what it does
 COMMANDS = {
     "run": ("run", "start a guest here and now, with its console on this terminal"),
+    "solo5": ("solo5", "start a Solo5 unikernel, such as MirageOS makes them"),
     "doctor": ("doctor", "say what this host can do, and what is missing"),
     "kernel": ("kernel", "fetch or build guest kernels"),
     "lab": ("lab", "a software-emulated KVM host for machines that have none"),
