@@ -10,7 +10,7 @@ import pytest
 from pyrovm.config.metrics import MetricsConfig
 from pyrovm.errors import ConfigError
 from pyrovm.machine.log import Log
-from pyrovm.machine.metrics import PERIOD, Metrics, PeriodicMetrics
+from pyrovm.machine.metrics import FIRST, PERIOD, Metrics, PeriodicMetrics
 from pyrovm.machine.metrics_table import GROUPS, PER_DEVICE, STORED
 from pyrovm.virtio.counters import Latency
 
@@ -228,11 +228,18 @@ class FakeLoop:
         return self.made
 
 
-def test_lines_come_at_the_start_and_in_every_period(metrics, tmp_path):
+def test_lines_come_soon_after_the_start_and_in_every_period(metrics, tmp_path):
     loop = FakeLoop()
     periodic = PeriodicMetrics(metrics, loop)
     assert loop.made.armed_for is None
     periodic.start()
+    assert written(tmp_path) == []  # the guest comes first
+    assert loop.made.armed_for == FIRST < 1
+    periodic.suspend()
+    periodic.resume()
+    assert loop.made.armed_for == FIRST
+    loop.made.callback()
+    assert len(written(tmp_path)) == 1
     loop.made.callback()
     assert len(written(tmp_path)) == 2
     assert loop.made.armed_for == PERIOD == 60.0
