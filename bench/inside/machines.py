@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -123,11 +124,18 @@ class Machine:
 
     def wait(self) -> int:
         """Wait for the process to end; when it has, in ns."""
+        # Popen.wait would look only now and then.
+        ended = os.pidfd_open(self.process.pid)
+        poller = select.poll()
+        poller.register(ended, select.POLLIN)
         try:
-            self.process.wait(TIMEOUT)
-        except subprocess.TimeoutExpired:
-            raise self.failure("the guest did not end") from None
-        return time.monotonic_ns()
+            if not poller.poll(TIMEOUT * 1e3):
+                raise self.failure("the guest did not end")
+            now = time.monotonic_ns()
+        finally:
+            os.close(ended)
+        self.process.wait()
+        return now
 
     def failure(self, what: str) -> RuntimeError:
         """An error with the end of what the process said."""
