@@ -37,6 +37,7 @@ BACKLOG = 128
 CHUNK = 16384  # bytes read at once
 TURN = 16  # requests of one connection served before the others get a turn
 ACCEPTS = 16  # connections accepted in one round
+OUT_OF_DESCRIPTORS = (23, 24)  # ENFILE, EMFILE
 RETRY_ACCEPT = 0.1  # seconds, when the process is out of descriptors
 NS_PER_US = 1000
 
@@ -198,7 +199,16 @@ class ApiServer:
         if isinstance(event, BadRequest):
             return bad_request(event.reason)
         began = monotonic_ns()
-        answer = self._handle(event)
+        try:
+            answer = self._handle(event)
+        except OSError as error:
+            # The host's refusals arrive as faults.  This one is Python's own: with clients holding
+            # the last descriptors, a module that is imported only now cannot be opened.  No reason
+            # to end a guest; a later request imports it.
+            if error.errno not in OUT_OF_DESCRIPTORS:
+                raise
+            self._log.error(f"API Server cannot answer: {os_error(error)}")
+            return response(503, b'{"fault_message":"Out of file descriptors. Try again later."}')
         took = (monotonic_ns() - began) // NS_PER_US
         self._log.debug(f"Total previous API call duration: {took} us.")
         return answer

@@ -41,7 +41,10 @@ def preload(loop: EventLoop, finish: Callable[[], object]) -> None:
         if not waiting:
             finish()
             return
-        import_module(waiting.pop())
+        try:
+            import_module(waiting.pop())
+        except OSError:  # out of descriptors, say: whoever needs the module will find out
+            return
         loop.post(step)
 
     loop.post(step)

@@ -5,93 +5,16 @@ from __future__ import annotations
 import json
 import os
 import re
-import select
 import signal
-import socket
 import subprocess
 import sys
 
 import pytest
 
-COMMAND = [
-    sys.executable,
-    "-I",
-    "-c",
-    "from pyrovm.cli.firecracker import main; raise SystemExit(main())",
-]
-TIMEOUT = 20
+from tests.fakes.vmm_process import TIMEOUT, run
+
 UNEXPECTED = "Found argument '{}' which wasn't expected, or isn't valid in this context."
 NO_VALUE = "The argument 'id' requires a value, but none was supplied."
-STARTED = "API server started."
-
-
-def run(*arguments):
-    return subprocess.run(
-        [*COMMAND, *arguments], capture_output=True, text=True, timeout=TIMEOUT, check=False
-    )
-
-
-class Process:
-    """A VMM with its API open."""
-
-    def __init__(self, folder, *arguments, log_fd=None):
-        self.socket = os.path.join(folder, "api.sock")
-        self.log = ""
-        self.process = subprocess.Popen(
-            [*COMMAND, "--api-sock", self.socket, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-        )
-        self.log_fd = self.process.stdout.fileno() if log_fd is None else log_fd
-        try:
-            self.wait_for(STARTED)
-        except BaseException:
-            self.process.kill()
-            raise
-
-    def wait_for(self, words):
-        while words not in self.log:
-            assert select.select([self.log_fd], [], [], TIMEOUT)[0], self.log
-            chunk = os.read(self.log_fd, 65536)
-            assert chunk, self.log
-            self.log += chunk.decode()
-
-    def request(self, method, path, body=None):
-        data = b"" if body is None else json.dumps(body).encode()
-        with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(TIMEOUT)
-            client.connect(self.socket)
-            length = f"Content-Length: {len(data)}\r\n" if data else ""
-            client.sendall(f"{method} {path} HTTP/1.1\r\n{length}\r\n".encode() + data)
-            return client.recv(65536).decode()
-
-    def end(self, number=signal.SIGTERM):
-        self.process.send_signal(number)
-        return self.finish()
-
-    def finish(self):
-        out, err = self.process.communicate(timeout=TIMEOUT)
-        self.log += out.decode()
-        self.errors = err.decode()
-        return self.process.returncode
-
-
-@pytest.fixture
-def start(tmp_path):
-    processes = []
-
-    def start(*arguments, log_fd=None):
-        process = Process(tmp_path, *arguments, log_fd=log_fd)
-        processes.append(process)
-        return process
-
-    yield start
-    for process in processes:
-        if process.process.poll() is None:
-            process.process.kill()
-            process.process.communicate()
 
 
 # ------------------------------------------------------------------- questions
