@@ -49,8 +49,8 @@ format: $(STAMPS)/venv ## put the code into its form, and the code's tables into
 	@$(VENV)/ruff check --quiet --fix .
 	@$(VENV)/python tools/gendocs.py
 
-bench: $(STAMPS)/lab ## figures, compared with QEMU on the same KVM
-	@$(VENV)/python bench/run.py
+bench: $(STAMPS)/lab $(STAMPS)/packages-lint ## figures, compared with QEMU on the same KVM
+	@$(VENV)/python bench/run.py --docs
 
 fuzz: $(STAMPS)/venv ## every fuzz target for SECONDS_PER_TARGET
 	@$(VENV)/python fuzz/run.py all --seconds $(SECONDS_PER_TARGET)
