@@ -44,7 +44,7 @@ def _topic(results: Results, topic: Topic) -> str:
     figures = [figure for figure in results.figures if figure.question in topic.questions]
     if not figures:
         return ""
-    command = f"```console\n$ python bench/run.py {' '.join(topic.questions)}\n```\n"
+    command = f"```console\n$ .venv/bin/python bench/run.py {topic.name}\n```\n"
     parts = [f"## {topic.heading}\n", topic.method + "\n", command, _figures(figures)]
     for detail in results.details:
         if detail.question in topic.questions:

@@ -14,6 +14,7 @@ from bench.figures import Answer, Detail, Figure
 class Topic:
     """Questions that are answered in the same way, and what that way is."""
 
+    name: str  # what ``bench/run.py`` calls all of them
     heading: str
     method: str
     questions: list[str]

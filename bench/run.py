@@ -68,7 +68,7 @@ def main() -> int:
     options = _options()
     if not options.docs_only:
         begin = time.monotonic()
-        names = [name for name in questions.ALL if name in (options.question or questions.ALL)]
+        names = questions.chosen(options.question or questions.ALL)
         runner = Runner(Board())
         runner.ask_all(names)
         results = Results.of(
@@ -95,7 +95,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("question", nargs="*", help=", ".join(questions.ALL))
+    parser.add_argument("question", nargs="*", help=", ".join(questions.NAMES))
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the results go")
     parser.add_argument(
         "--docs", action="store_true", help=f"write {PAGE.relative_to(ROOT)} from the results, too"
@@ -104,8 +104,8 @@ def _options() -> argparse.Namespace:
         "--docs-only", action="store_true", help="write that page, and measure nothing"
     )
     options = parser.parse_args()
-    if unknown := [name for name in options.question if name not in questions.ALL]:
-        parser.error(f"no question {unknown[0]!r}; there are: {', '.join(questions.ALL)}")
+    if unknown := [name for name in options.question if name not in questions.NAMES]:
+        parser.error(f"no question {unknown[0]!r}; there are: {', '.join(questions.NAMES)}")
     if options.question and options.docs:
         parser.error("--docs shows a run of all questions: name none")
     if options.docs_only and not RESULTS.exists():

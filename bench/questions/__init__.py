@@ -35,21 +35,31 @@ SHARED: dict[str, Question] = {
 }
 ALL = ALONE | SHARED
 
-_TOPICS: dict[ModuleType, list[str]] = {
-    start: ["start"],
-    boot: ["boot-lean", "boot-cloud", "boot-lean-counted", "boot-cloud-counted"],
-    exits: ["exits"],
-    memory: ["memory"],
-    traffic: ["disk", "net", "vsock"],
+_TOPICS: dict[str, tuple[ModuleType, list[str]]] = {
+    "start": (start, ["start"]),
+    "boot": (boot, ["boot-lean", "boot-cloud", "boot-lean-counted", "boot-cloud-counted"]),
+    "exits": (exits, ["exits"]),
+    "memory": (memory, ["memory"]),
+    "traffic": (traffic, ["disk", "net", "vsock"]),
 }
+NAMES = sorted({*_TOPICS, *ALL})
+
+
+def chosen(words: Collection[str]) -> list[str]:
+    """The questions that ``words`` name, one by one or by their topics, in the order of ``ALL``."""
+    wanted = {*words}
+    for name, (_, members) in _TOPICS.items():
+        if name in words:
+            wanted.update(members)
+    return [name for name in ALL if name in wanted]
 
 
 def topics(names: Collection[str]) -> list[Topic]:
     """How the questions ``names`` are answered, as the modules' docstrings tell."""
     found = []
-    for module, members in _TOPICS.items():
+    for topic, (module, members) in _TOPICS.items():
         asked = [name for name in members if name in names]
         heading, _, method = inspect.cleandoc(module.__doc__ or "").partition("\n")
         if asked:
-            found.append(Topic(heading, method.strip(), asked))
+            found.append(Topic(topic, heading, method.strip(), asked))
     return found

@@ -44,7 +44,7 @@ def test_results_are_the_same_after_the_file():
         [Detail("q", "what", ["a", "b"], [["1", "2"]])],
         ["that: because"],
     )
-    results = Results.of({"date": "today"}, [Topic("How?", "So.", ["q"])], [answer, Answer()])
+    results = Results.of({"date": "today"}, [Topic("t", "How?", "So.", ["q"])], [answer, Answer()])
     assert Results.loads(results.dumps()) == results
 
 
@@ -58,14 +58,14 @@ def test_the_page_shows_every_figure_detail_and_reason():
         ["disk: no compiler"],
     )
     text = page(
-        Results.of({"CPU": "of a kind"}, [Topic("How many?", "We count.", ["q"])], [answer])
+        Results.of({"CPU": "of a kind"}, [Topic("t", "How many?", "We count.", ["q"])], [answer])
     )
     assert "| CPU | of a kind |" in text
     assert "1 of 2 are met." in text
     assert "| exits | 34886 | 40504 QEMU | ms | 0.86 | at most 1.5 times | yes |" in text
     assert "| start | 30 |  | ms CPU |  | at most 25 ms CPU | NO |" in text
     assert "## How many?\n\nWe count.\n" in text
-    assert "$ python bench/run.py q\n" in text
+    assert "$ .venv/bin/python bench/run.py t\n" in text
     assert "exits: by us." in text
     assert "### What they are\n\n| exit | times |\n| --- | --- |\n| IO | 7 |\n" in text
     assert "- disk: no compiler\n" in text

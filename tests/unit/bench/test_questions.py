@@ -60,6 +60,11 @@ def test_every_question_belongs_to_one_topic_that_says_how_it_is_answered():
     assert [topic.questions for topic in questions.topics(["net", "start"])] == [["start"], ["net"]]
 
 
+def test_questions_are_chosen_by_name_or_by_topic():
+    assert questions.chosen(["vsock", "disk"]) == ["disk", "vsock"]
+    assert questions.chosen(["memory", "traffic"]) == ["net", "disk", "vsock", "memory"]
+
+
 @pytest.mark.parametrize("stays", [False, True])
 def test_init_is_a_program_whose_code_begins_at_its_entry(stays):
     code = init_code(stays=stays)
