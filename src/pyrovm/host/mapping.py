@@ -6,6 +6,7 @@ import mmap
 import os
 
 from pyrovm.errors import HostError
+from pyrovm.host.address import address_of_mapping
 
 MAP_NORESERVE = 0x4000
 MAP_HUGETLB = 0x40000
@@ -24,13 +25,11 @@ class Mapping:
     def __init__(
         self, memory: mmap.mmap, size: int, skip: int = 0, file: tuple[int, int] | None = None
     ) -> None:
-        from pyrovm.host.libc import address_of
-
         self._mmap = memory
         self._skip = skip
         self.file = file
         self.size = size
-        self.address = address_of(memory) + skip
+        self.address = address_of_mapping(memory) + skip
         self.view = memoryview(memory)[skip : skip + size]
 
     def advise(self, option: int, start: int, length: int) -> None:
@@ -77,9 +76,7 @@ def anonymous(size: int, *, huge_pages: str = "None", shared: bool = False) -> M
         raise HostError.wrap("Cannot create mmap region", error) from None
     skip = 0
     if slack:
-        from pyrovm.host.libc import address_of
-
-        skip = -address_of(memory) % HUGE_PAGE_SIZE
+        skip = -address_of_mapping(memory) % HUGE_PAGE_SIZE
     mapping = Mapping(memory, size, skip)
     if huge_pages == "Transparent":
         mapping.advise(mmap.MADV_HUGEPAGE, 0, size)
@@ -110,9 +107,7 @@ def memfd(size: int, *, huge_pages: str = "None") -> Mapping:
         raise HostError.wrap("Cannot create mmap region", error) from None
     skip = 0
     if slack:
-        from pyrovm.host.libc import address_of
-
-        skip = -address_of(memory) % HUGE_PAGE_SIZE
+        skip = -address_of_mapping(memory) % HUGE_PAGE_SIZE
     mapping = Mapping(memory, size, skip, (fd, skip))
     if huge_pages == "Transparent":
         mapping.advise(mmap.MADV_HUGEPAGE, 0, size)
