@@ -12,7 +12,7 @@ GUEST = f"""
 ip addr add {VM}/24 dev eth0
 ip link set eth0 up
 mkdir /www
-echo "served by $(uname -n), $(cut -d ' ' -f 1 /proc/uptime) s old" >/www/index.html
+echo "served by Linux $(uname -r), $(cut -d ' ' -f 1 /proc/uptime) s old" >/www/index.html
 httpd -h /www
 echo serving
 sleep 86400

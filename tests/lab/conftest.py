@@ -162,7 +162,7 @@ def scenario(lab):
     ``within`` is another lab than the usual one, with more CPUs for instance.
     """
 
-    def run(script, *args, assets=None, env=None, timeout=120, packages=(), within=lab):
+    def run(script, *args, assets=None, env=None, timeout=240, packages=(), within=lab):
         if "\n" in script:
             source = script.encode()
         else:

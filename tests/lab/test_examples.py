@@ -24,7 +24,7 @@ Bytes to the console: \d{2,}
 Exits for ports: \d{2,}
 Time to pause, in microseconds: \d+
 """,
-    "web": r"""200 served by \S+, \d+\.\d+ s old
+    "web": r"""200 served by Linux \S+, \d+\.\d+ s old
 """,
 }
 
