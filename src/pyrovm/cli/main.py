@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 COMMANDS = {
     "run": ("run", "start a guest here and now, with its console on this terminal"),
     "solo5": ("solo5", "start a Solo5 unikernel, such as MirageOS makes them"),
+    "build": ("build", "make an image of a program and all it needs"),
+    "image": ("image", "the images of this machine: list, inspect, export"),
     "doctor": ("doctor", "say what this host can do, and what is missing"),
     "kernel": ("kernel", "fetch or build guest kernels"),
     "lab": ("lab", "a software-emulated KVM host for machines that have none"),

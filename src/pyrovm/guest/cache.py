@@ -18,16 +18,14 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from pyrovm.guest.cache_root import cache_root
+
 LOCK_NAME = ".lock"
 
 
 def root() -> Path:
     """The cache folder: ``$PYROVM_CACHE``, or ``pyrovm`` in the user's cache folder; it exists."""
-    chosen = os.environ.get("PYROVM_CACHE")
-    if not chosen:
-        base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-        chosen = os.path.join(base, "pyrovm")
-    path = Path(chosen).absolute()
+    path = Path(cache_root())
     path.mkdir(parents=True, exist_ok=True)
     return path
 
