@@ -3,6 +3,9 @@
 The signals are blocked in every thread and one thread waits for them: it also works while the main
 thread is in a long call, and it learns where a signal came from (``si_code``).  A fault of our own
 that raises one of them synchronously still kills the process at once, as it should.
+
+SIGXFSZ is different: the kernel sends it to the very thread that made a file too large, where
+nobody would wait for it.  It has a handler, which runs in the main thread.
 """
 
 from __future__ import annotations
@@ -29,24 +32,31 @@ FATAL = {
     signals.SIGHUP: (156, "sighup"),
     signals.SIGILL: (157, "sigill"),
 }
-HANDLED = (*FATAL, signals.SIGPIPE)
+WAITED_FOR = (*(FATAL.keys() - {signals.SIGXFSZ}), signals.SIGPIPE)
+SI_USER = 0
 
 
 def watch_signals(log: Log, metrics: Callable[[], Metrics]) -> None:
     """Handle signals from now on; call this before any other thread is started."""
     signals.default(signals.SIGINT)
-    signals.block(HANDLED)
+    signals.block(WAITED_FOR)
+    signals.handle(signals.SIGXFSZ, lambda *_: _file_too_large(log, metrics()))
     start_new_thread(_wait_for_signals, (log, metrics))
 
 
 def _wait_for_signals(log: Log, metrics: Callable[[], Metrics]) -> None:
     while True:
-        number, code = signals.wait(HANDLED)
+        number, code = signals.wait(WAITED_FOR)
         if number == signals.SIGPIPE:
             metrics().add("signals", "sigpipe")
             log.error(f"Received signal {number}, code {code}.")
             continue
         end_by_signal(number, code, log, metrics())
+
+
+def _file_too_large(log: Log, metrics: Metrics) -> None:
+    signals.ignore(signals.SIGXFSZ)  # the log may be what is too large
+    end_by_signal(signals.SIGXFSZ, SI_USER, log, metrics)
 
 
 def end_by_signal(number: int, code: int, log: Log, metrics: Metrics) -> None:

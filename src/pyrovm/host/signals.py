@@ -27,6 +27,11 @@ def default(number: int) -> None:
     _signal.signal(number, _signal.SIG_DFL)
 
 
+def ignore(number: int) -> None:
+    """Do nothing about a signal."""
+    _signal.signal(number, _signal.SIG_IGN)
+
+
 def wake_up_fd(fd: int) -> None:
     """Have every signal write its number as one byte to ``fd`` (non-blocking); -1 stops it."""
     _signal.set_wakeup_fd(fd, warn_on_full_buffer=False)

@@ -139,6 +139,18 @@ def test_metrics_for_a_full_disk_do_not_end_the_vmm(start):
     assert process.end(signal.SIGHUP) == 156
 
 
+def test_a_log_that_may_not_grow_any_more_ends_the_vmm_with_a_code_of_its_own(start, tmp_path):
+    metrics = tmp_path / "metrics"
+    process = start("--metrics-path", str(metrics), wrapper=["prlimit", "--fsize=32768"])
+    process.request("PUT", "/logger", {"log_path": str(tmp_path / "log")})
+    with contextlib.suppress(ConnectionError):
+        while process.request("GET", "/version"):
+            pass
+    assert process.finish() == 151
+    assert json.loads(metrics.read_text())["signals"]["sigxfsz"] == 1
+    assert (tmp_path / "log").stat().st_size == 32768
+
+
 # -------------------------------------------------------------------- clients
 
 
