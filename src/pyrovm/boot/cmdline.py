@@ -59,3 +59,9 @@ class Cmdline:
 
     def __bytes__(self) -> bytes:
         return str(self).encode("ascii") + b"\0"
+
+
+def as_word(name: str) -> str:
+    """``name`` as one word of a command line, or ``kernel`` where it cannot be."""
+    is_word = name.isascii() and name.isprintable() and name and " " not in name
+    return name if is_word else "kernel"

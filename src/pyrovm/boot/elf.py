@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     ReadAt = Callable[[int, int], bytes]
 
 MAGIC = b"\x7fELF"
-EM_X86_64 = 62
+EM_386, EM_X86_64 = 3, 62
 ET_EXEC, ET_DYN = 2, 3
 PT_LOAD, PT_NOTE = 1, 4
 XEN_ELFNOTE_PHYS32_ENTRY = 18

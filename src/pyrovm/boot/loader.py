@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     # (offset, view) -> bytes read into the view, straight from the file
     ReadInto = Callable[[int, memoryview], int]
 
-LINUX64, PVH = "Linux 64-bit", "PVH"
+LINUX64, PVH, MULTIBOOT = "Linux 64-bit", "PVH", "multiboot"
 
 KERNEL_ALIGNMENT = 0x1000000
 LOADER_UNKNOWN = 0xFF
@@ -34,7 +34,7 @@ class LoadError(ConfigError):
 
 
 class LoadedKernel:
-    """What was loaded: ``protocol`` is LINUX64 or PVH, ``entry`` the first instruction."""
+    """What was loaded: ``protocol`` is LINUX64, PVH or MULTIBOOT, ``entry`` where it starts."""
 
     __slots__ = ("end", "entry", "header", "protocol")
 
@@ -56,9 +56,11 @@ class Initrd:
 
 
 def load_kernel(
-    memory: GuestMemory, read_into: ReadInto, file_size: int, *, pvh: bool = True
+    memory: GuestMemory, read_into: ReadInto, file_size: int, *, protocol: str | None = None
 ) -> LoadedKernel:
-    """Copy a kernel into guest memory; ``pvh`` False starts even a PVH kernel the Linux way.
+    """Copy a kernel into guest memory.
+
+    ``protocol`` None starts a kernel with the PVH note that way and all others the Linux way.
 
     Raises:
         ConfigError: it is no kernel, damaged, or does not fit.
@@ -68,26 +70,41 @@ def load_kernel(
         buffer = bytearray(size)
         return bytes(buffer[: read_into(offset, memoryview(buffer))])
 
+    if protocol == MULTIBOOT:
+        from pyrovm.boot import multiboot
+
+        entry, segments = multiboot.parse(read_at, file_size)
+        return _load_segments(memory, read_into, segments, MULTIBOOT, entry)
     if read_at(0, 4) == elf.MAGIC:
-        return _load_elf(memory, read_into, elf.parse(read_at, file_size), pvh)
+        image = elf.parse(read_at, file_size)
+        if protocol != LINUX64 and image.pvh_entry is not None:
+            return _load_segments(memory, read_into, image.segments, PVH, image.pvh_entry)
+        if protocol == PVH:
+            raise LoadError("the kernel has no PVH entry (no XEN_ELFNOTE_PHYS32_ENTRY note)")
+        return _load_segments(memory, read_into, image.segments, LINUX64, image.entry)
+    if protocol == PVH:
+        raise LoadError("a bzImage has no PVH entry")
     return _load_bzimage(memory, read_into, bzimage.parse(read_at, file_size))
 
 
-def _load_elf(memory: GuestMemory, read_into: ReadInto, image: elf.Elf, pvh: bool) -> LoadedKernel:
+def _load_segments(
+    memory: GuestMemory,
+    read_into: ReadInto,
+    segments: list[elf.Segment],
+    protocol: str,
+    entry: int,
+) -> LoadedKernel:
     end = 0
-    for segment in image.segments:
+    for segment in segments:
         if segment.gpa < layout.HIMEM:
             raise LoadError(f"kernel segment at {segment.gpa:#x} is below {layout.HIMEM:#x}")
         _copy(
             memory, read_into, segment.gpa, segment.mem_size, segment.file_offset, segment.file_size
         )
         end = max(end, segment.gpa + segment.mem_size)
-    entry = image.pvh_entry if pvh else None
-    protocol = LINUX64 if entry is None else PVH
-    start = image.entry if entry is None else entry
-    if not any(s.gpa <= start < s.gpa + s.mem_size for s in image.segments):
-        raise LoadError(f"kernel entry {start:#x} is in none of its segments")
-    return LoadedKernel(protocol, start, end, None)
+    if not any(s.gpa <= entry < s.gpa + s.mem_size for s in segments):
+        raise LoadError(f"kernel entry {entry:#x} is in none of its segments")
+    return LoadedKernel(protocol, entry, end, None)
 
 
 def _load_bzimage(memory: GuestMemory, read_into: ReadInto, image: bzimage.BzImage) -> LoadedKernel:
@@ -142,6 +159,8 @@ def write_zero_page(
     ranges: list[tuple[int, int]],
     cmdline: bytes,
     initrd: Initrd | None,
+    *,
+    acpi: bool = True,
 ) -> None:
     """Linux's boot_params (Documentation/arch/x86/zero-page.rst) and the command line.
 
@@ -155,14 +174,14 @@ def write_zero_page(
     header.header = bzimage.HEADER_MAGIC
     header.type_of_loader = LOADER_UNKNOWN
     header.cmd_line_ptr = layout.CMDLINE
-    header.cmdline_size = len(cmdline)
+    header.cmdline_size = len(cmdline) - 1  # Unikraft takes this for the length of the text
     if kernel.header is None:
         header.kernel_alignment = KERNEL_ALIGNMENT
     if initrd is not None:
         header.ramdisk_image = initrd.gpa
         header.ramdisk_size = initrd.size
-    params.acpi_rsdp_addr = layout.RSDP
-    table = layout.e820(ranges)
+    params.acpi_rsdp_addr = layout.RSDP if acpi else 0
+    table = layout.e820(ranges, acpi=acpi)
     params.e820_entries = len(table)
     for slot, (gpa, size, kind) in zip(params.e820_table, table, strict=False):
         slot.addr, slot.size, slot.type = gpa, size, kind
@@ -175,11 +194,13 @@ def write_pvh_info(
     ranges: list[tuple[int, int]],
     cmdline: bytes,
     initrd: Initrd | None,
+    *,
+    acpi: bool = True,
 ) -> None:
     """hvm_start_info, its module list and memory map (Xen's public/arch-x86/hvm/start_info.h)."""
     from struct import pack
 
-    table = layout.e820(ranges)
+    table = layout.e820(ranges, acpi=acpi)
     memory.write(
         layout.PVH_START_INFO,
         pack(

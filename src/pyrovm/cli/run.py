@@ -7,6 +7,7 @@ import sys
 
 from pyrovm.cli import run_options
 from pyrovm.cli.firecracker_vmm import PARSE_FAILED, START_FAILED, Vmm
+from pyrovm.cli.run_kernel import PROTOCOLS, identify_file, unikernel_words
 from pyrovm.cli.run_signs import EXIT, INIT, SignFilter
 from pyrovm.cli.run_terminal import Terminal, window_size
 from pyrovm.cli.run_timeline import API, Timeline, exit_counts, print_table, to_json
@@ -57,6 +58,8 @@ class _Run:
         self.guest_status: int | None = None
         self.machine: Machine | None = None
         self.interfaces = _interfaces(options)
+        self.kernel_path, self.initrd_path = _kernel(options.kernel, options.initrd)
+        self.kernel = identify_file(self.kernel_path)
         self.log = _make_log(options)
         self.terminal = Terminal(
             run_options.escape_key(options.escape),
@@ -107,9 +110,9 @@ class _Run:
         has_root = any(d["is_root_device"] for d in drives) or any(p["root_device"] for p in pmem)
         if drives and not has_root and options.initrd is None:
             drives[0]["is_root_device"] = True
-        kernel, initrd = _kernel(options.kernel, options.initrd)
+        initrd = self.initrd_path
         boot: dict[str, object] = {
-            "kernel_image_path": kernel,
+            "kernel_image_path": self.kernel_path,
             "boot_args": self._boot_args(initrd_only=not drives and not pmem),
         }
         if initrd is not None:
@@ -130,7 +133,7 @@ class _Run:
             document["vsock"] = run_options.vsock(options.vsock, self.folder.vsock)
         if options.balloon is not None:
             document["balloon"] = {"amount_mib": options.balloon, "deflate_on_oom": True}
-        if not options.no_entropy:
+        if not options.no_entropy and self.kernel.is_linux:
             document["entropy"] = {}
         if options.hotplug_memory is not None:
             document["memory-hotplug"] = run_options.hotplug(options.hotplug_memory)
@@ -143,6 +146,8 @@ class _Run:
 
     def _boot_args(self, *, initrd_only: bool) -> str:
         options = self.options
+        if not self.kernel.is_linux:
+            return unikernel_words(options, self.kernel, self.kernel_path)
         words = [CMDLINE if options.cmdline is None else options.cmdline]
         words += filter(None, (i.kernel_words(n) for n, i in enumerate(self.interfaces)))
         words += filter(None, [options.append])
@@ -245,7 +250,7 @@ class _Run:
             print(f"pyrovm run: the machine ended by a fault: {stopped.text}", file=sys.stderr)
         if code == 0 and self.guest_status is not None:
             return self.guest_status
-        if code == 0 and self.options.command:
+        if code == 0 and self.options.command and self.kernel.is_linux:
             print(
                 "pyrovm run: the guest stopped without saying how the command ended",
                 file=sys.stderr,
@@ -273,7 +278,8 @@ class RunVmm(Vmm):
             self.log,
             run.serial,
             on_built=run.built,
-            acpi=not run.options.no_acpi,
+            acpi=run.kernel.is_linux if run.options.acpi is None else run.options.acpi,
+            protocol=PROTOCOLS[run.options.boot],
             kvm_device=run.options.kvm,
         )
 

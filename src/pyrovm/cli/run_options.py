@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from argparse import SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import (
+    SUPPRESS,
+    ArgumentParser,
+    BooleanOptionalAction,
+    Namespace,
+    RawDescriptionHelpFormatter,
+)
 
 from pyrovm.config.size import size_mib
 from pyrovm.errors import ConfigError
@@ -15,9 +21,10 @@ DESCRIPTION = """\
 Start a Linux guest with its serial console on this terminal.
 
 The command behind -- is started as the guest's init by its /bin/sh, and its exit
-status becomes ours; without one the guest's own init runs.  On a terminal every
-key goes to the guest; the escape key (Ctrl-] unless --escape says otherwise) and
-then ? shows what can be asked of the machine itself.
+status becomes ours; without one the guest's own init runs.  A kernel that is not
+Linux gets the command as its program's arguments.  On a terminal every key goes to
+the guest; the escape key (Ctrl-] unless --escape says otherwise) and then ? shows
+what can be asked of the machine itself.
 """
 
 EPILOG = """\
@@ -80,7 +87,11 @@ def _parser() -> ArgumentParser:
     add("--mmds", metavar="FILE", help="JSON for the metadata service, on all networks")
     add("--cmdline", metavar="TEXT", help="the kernel's command line, instead of ours")
     add("--append", metavar="TEXT", default="", help="more kernel parameters")
-    add("--no-acpi", action="store_true", help="only the MP table, for guests without ACPI")
+    add("--boot", choices=("auto", "linux", "pvh", "multiboot"), default="auto",
+        help="how to start the kernel (default auto: as it asks for)")  # fmt: skip
+    add("--acpi", action=BooleanOptionalAction, default=None,
+        help="ACPI tables and what the memory map says of them, or the MP table alone (default: "
+        "for Linux yes, for other kernels no)")  # fmt: skip
     add("--api-sock", metavar="PATH", help="API socket (default: one in the run-time folder)")
     add("--no-api", action="store_true", help="no API socket")
     add("--id", default="anonymous-instance", help="the microVM's id")

@@ -37,8 +37,8 @@ class Assembler:
     """Builds machines for the controller.
 
     ``make_serial`` opens the console's host side for each try; ``on_init`` is called when the
-    guest's init reports to the boot timer.  ``acpi`` and ``pvh`` False leave out what some guests
-    cannot stand.
+    guest's init reports to the boot timer.  ``acpi`` False leaves out what some guests
+    cannot stand, ``protocol`` starts the kernel in another way than it asks for.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Assembler:
         on_built: Callable[[Machine], object] = lambda _machine: None,
         require_linux: bool = True,
         acpi: bool = True,
-        pvh: bool = True,
+        protocol: str | None = None,
         kvm_device: str = DEFAULT_KVM,
     ) -> None:
         self._loop = loop
@@ -61,7 +61,7 @@ class Assembler:
         self._on_built = on_built
         self._require_linux = require_linux
         self._acpi = acpi
-        self._pvh = pvh
+        self._protocol = protocol
         self._kvm_device = kvm_device
         self._prepared: tuple[Kvm, Vm] | None = None
 
@@ -191,7 +191,8 @@ class Assembler:
             capabilities=capabilities,
             boot_timer=self._on_init if resources.boot_timer else None,
             acpi=self._acpi,
-            pvh=self._pvh,
+            protocol=self._protocol,
+            kernel_name=os.path.basename(resources.boot_source.kernel_image_path),
             kvm_device=self._kvm_device,
             require_linux=self._require_linux,
         )

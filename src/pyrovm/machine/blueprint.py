@@ -58,7 +58,9 @@ class Blueprint:
     ``devices`` are in attach order, which fixes their windows and interrupts; ``prepare`` is called
     when RAM is there and before they are attached, to place what they bring into the address
     space.  ``root`` are the kernel's words for the root device; ``kernel_fd`` and ``initrd_fd``
-    stay the caller's.  ``require_linux`` refuses a KVM on which Linux cannot run.
+    stay the caller's.  ``require_linux`` refuses a Linux kernel where KVM cannot run it.
+    ``protocol`` is how to start the kernel, None as it asks for; ``kernel_name`` the first word
+    of a multiboot command line.
     """
 
     __slots__ = (
@@ -70,10 +72,11 @@ class Blueprint:
         "huge_pages",
         "initrd_fd",
         "kernel_fd",
+        "kernel_name",
         "kvm_device",
         "mem_size_mib",
         "prepare",
-        "pvh",
+        "protocol",
         "require_linux",
         "root",
         "serial",
@@ -104,7 +107,8 @@ class Blueprint:
         capabilities: Sequence[tuple[int, bool]] = (),
         boot_timer: Callable[[], object] | None = None,
         acpi: bool = True,
-        pvh: bool = True,
+        protocol: str | None = None,
+        kernel_name: str = "kernel",
         kvm_device: str = DEFAULT_KVM,
         require_linux: bool = True,
     ) -> None:
@@ -125,6 +129,7 @@ class Blueprint:
         self.capabilities = capabilities
         self.boot_timer = boot_timer
         self.acpi = acpi
-        self.pvh = pvh
+        self.protocol = protocol
+        self.kernel_name = kernel_name
         self.kvm_device = kvm_device
         self.require_linux = require_linux

@@ -14,7 +14,8 @@ from pyrovm.abi.kvm import KVM_CAP_READONLY_MEM
 from pyrovm.arch.x86 import layout, mptable, regs
 from pyrovm.arch.x86.acpi import tables as acpi
 from pyrovm.arch.x86.system_memory import SystemMemory
-from pyrovm.boot import cmdline, loader
+from pyrovm.boot import cmdline, loader, multiboot
+from pyrovm.boot.identify import identify
 from pyrovm.devices import vmclock, vmgenid
 from pyrovm.devices.i8042 import I8042
 from pyrovm.devices.serial import Serial
@@ -104,6 +105,7 @@ class _Builder:
         self.plan = plan
         self.machine = machine
         self.log = log
+        self.kind = identify(_read_at(plan.kernel_fd))
         self.next_gsi = layout.GSI_FIRST_DEVICE
 
     def run(self, prepared: tuple[Kvm, Vm] | None) -> None:
@@ -111,6 +113,10 @@ class _Builder:
         self.allocate_memory()
         self.create_chips()
         self.attach_legacy_devices()
+        if not self.kind.is_linux:
+            from pyrovm.machine.pc_devices import attach_pc_devices
+
+            attach_pc_devices(self.machine)
         self.attach_virtio_devices()
         self.load()
         self.create_vcpus()
@@ -123,7 +129,7 @@ class _Builder:
         machine.on_close(machine.kvm.close)
         if prepared is not None:
             machine.on_close(prepared[1].close)
-        if plan.require_linux:
+        if plan.require_linux and self.kind.is_linux:
             require_linux_capable(machine.kvm)
         require_capabilities(machine.kvm, plan.capabilities)
         if prepared is None:
@@ -257,7 +263,9 @@ class _Builder:
         plan, memory = self.plan, self.machine.ram.memory
         # What the user wrote is checked before the large files are read.
         line = self.command_line()
-        kernel = loader.load_kernel(memory, *_file(plan.kernel_fd, "kernel"), pvh=plan.pvh)
+        kernel = loader.load_kernel(
+            memory, *_file(plan.kernel_fd, "kernel"), protocol=plan.protocol or self.kind.protocol
+        )
         initrd = None
         if plan.initrd_fd is not None:
             read_into, size = _file(plan.initrd_fd, "initrd")
@@ -269,23 +277,30 @@ class _Builder:
         self.kernel = kernel
 
     def command_line(self) -> bytes:
-        plan = self.plan
-        line = cmdline.Cmdline(cmdline.DEFAULT if plan.boot_args is None else plan.boot_args)
-        line.add("pci=off")
-        if plan.root:
-            line.add(plan.root)
+        plan, words = self.plan, self.plan.boot_args
+        if (plan.protocol or self.kind.protocol) == loader.MULTIBOOT:
+            words = f"{cmdline.as_word(plan.kernel_name)} {words or ''}".rstrip()
+        if words is None:
+            words = cmdline.DEFAULT if self.kind.is_linux else ""
+        line = cmdline.Cmdline(words)
+        if self.kind.is_linux:  # to any other kernel these would be arguments of its program
+            line.add("pci=off")
+            if plan.root:
+                line.add(plan.root)
         for slot in self.machine.slots:
             line.add(slot.cmdline)
         return bytes(line)
 
     def write_boot_data(self, kernel: LoadedKernel, line: bytes, initrd: Initrd | None) -> None:
-        ram = self.machine.ram
-        pvh = kernel.protocol == loader.PVH
-        if pvh:
-            loader.write_pvh_info(ram.memory, ram.ranges, line, initrd)
+        ram, acpi = self.machine.ram, self.plan.acpi
+        if kernel.protocol == loader.MULTIBOOT:
+            e820 = layout.e820(ram.ranges, acpi=acpi)
+            multiboot.write_info(ram.memory, e820, line, initrd)
+        elif kernel.protocol == loader.PVH:
+            loader.write_pvh_info(ram.memory, ram.ranges, line, initrd, acpi=acpi)
         else:
-            loader.write_zero_page(ram.memory, kernel, ram.ranges, line, initrd)
-        regs.write_tables(ram.memory, pvh=pvh)
+            loader.write_zero_page(ram.memory, kernel, ram.ranges, line, initrd, acpi=acpi)
+        regs.write_tables(ram.memory, pvh=kernel.protocol != loader.LINUX64)
 
     def write_tables(self) -> None:
         machine, plan = self.machine, self.plan
@@ -323,10 +338,17 @@ class _Builder:
             smt=plan.smt,
             tsc_khz=guest_tsc_khz(vcpus[0]),
             template=self.cpu_template(),
+            tells_frequency=not self.kind.is_linux,
         )
         machine.cpu_model = model
         for vcpu in vcpus:
-            configure_vcpu(vcpu, model, entry=kernel.entry, pvh=kernel.protocol == loader.PVH)
+            configure_vcpu(
+                vcpu,
+                model,
+                entry=kernel.entry,
+                pvh=kernel.protocol != loader.LINUX64,
+                magic=multiboot.BOOT_MAGIC if kernel.protocol == loader.MULTIBOOT else 0,
+            )
             machine.threads.append(
                 VcpuThread(
                     vcpu, machine.bus, machine.vcpu_ended, self.log.warn, self.log.name_thread
@@ -350,6 +372,18 @@ class _Builder:
         if text := warning(name, host):
             self.log.warn(text)
         return template
+
+
+def _read_at(fd: int) -> Callable[[int, int], bytes]:
+    """How to look at an open file; one that cannot be read has nothing in it yet."""
+
+    def read_at(offset: int, size: int) -> bytes:
+        try:
+            return os.pread(fd, size, offset)
+        except OSError:  # loading it says so
+            return b""
+
+    return read_at
 
 
 def _file(fd: int, what: str) -> tuple[Callable[[int, memoryview], int], int]:

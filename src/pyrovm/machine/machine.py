@@ -131,6 +131,10 @@ class Machine:
         """The guest wrote 0xfe to the keyboard controller; called in a vCPU's thread."""
         self.loop.post(lambda: self.end(StopReason(True, "the guest reset the machine")))
 
+    def power_off(self, text: str, *, ok: bool = True) -> None:
+        """The guest ended the machine, by ``text``; called in a vCPU's thread."""
+        self.loop.post(lambda: self.end(StopReason(ok, text)))
+
     def serial_has_room(self) -> None:
         """The guest has read from the serial port; called in a vCPU's thread."""
         if self.input is not None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from pyrovm.abi.kvm import kvm_xcrs
 from pyrovm.arch.x86 import msr, regs
 from pyrovm.arch.x86.cpuid import topology as topo
-from pyrovm.arch.x86.cpuid.normalize import normalize
+from pyrovm.arch.x86.cpuid.normalize import normalize, set_frequency
 from pyrovm.arch.x86.cpuid.table import CpuidTable
 from pyrovm.arch.x86.cpuid.xsave import X87, offered_xcr0
 from pyrovm.arch.x86.lapic import set_local_interrupts
@@ -52,10 +52,12 @@ def build_model(
     smt: bool,
     tsc_khz: int,
     template: CpuTemplate | None = None,
+    tells_frequency: bool = False,
 ) -> CpuModel:
     """The model that this host, the configuration and a template add up to.
 
-    ``tsc_khz`` is what :func:`guest_tsc_khz` says of any vCPU.
+    ``tsc_khz`` is what :func:`guest_tsc_khz` says of any vCPU; ``tells_frequency`` has the guest
+    find it in CPUID too.
 
     Raises:
         TemplateError: the host does not offer what the template changes.
@@ -70,6 +72,8 @@ def build_model(
         modifiers = template.msr_modifiers
     topology = topo.Topology(vcpu_count, smt=smt)
     normalize(table, topology, tsc_khz=tsc_khz)
+    if tells_frequency and tsc_khz:
+        set_frequency(table, tsc_khz)
     return CpuModel(table, topology, modifiers)
 
 
@@ -87,10 +91,11 @@ def set_cpuid(vcpu: Vcpu, model: CpuModel) -> None:
     vcpu.set_cpuid(model.table.entries)
 
 
-def configure_vcpu(vcpu: Vcpu, model: CpuModel, *, entry: int, pvh: bool) -> None:
+def configure_vcpu(vcpu: Vcpu, model: CpuModel, *, entry: int, pvh: bool, magic: int = 0) -> None:
     """Make a new vCPU ready to start a kernel at guest-physical ``entry``.
 
-    ``pvh``: the 32-bit PVH entry instead of the 64-bit one.  The descriptor and page tables that
+    ``pvh``: the 32-bit entry of PVH and multiboot instead of the 64-bit one; ``magic`` is for
+    multiboot's EAX.  The descriptor and page tables that
     the registers point to are written by :func:`pyrovm.arch.x86.regs.write_tables`.
 
     Raises:
@@ -105,12 +110,12 @@ def configure_vcpu(vcpu: Vcpu, model: CpuModel, *, entry: int, pvh: bool) -> Non
         current = vcpu.msrs({m.addr for m in model.msr_modifiers})
         values = apply_msrs(current, model.msr_modifiers) | values
     vcpu.set_msrs(values)
-    vcpu.set_regs(regs.boot_regs(entry, pvh=pvh))
+    vcpu.set_regs(regs.boot_regs(entry, pvh=pvh, magic=magic))
     vcpu.set_fpu(regs.boot_fpu())
     vcpu.set_sregs(regs.boot_sregs(vcpu.sregs(), pvh=pvh))
     set_xcr0(vcpu, model.xcr0)
     lapic = vcpu.lapic()
-    set_local_interrupts(lapic)
+    set_local_interrupts(lapic, boot_cpu=vcpu.index == 0)
     vcpu.set_lapic(lapic)
 
 

@@ -90,3 +90,16 @@ def test_normalizing_twice_changes_nothing_more(rows):
     twice = once.copy()
     norm.normalize(twice, Topology(2, smt=False), tsc_khz=2_899_999)
     assert sorted(map(bytes, twice.entries)) == sorted(map(bytes, once.entries))
+
+
+def test_the_frequency_is_told_where_a_kernel_looks_for_it():
+    table = CpuidTable([])
+    norm.set_frequency(table, 2_600_000)
+    assert table.entries == [], "without KVM's signature nobody would look"
+    table.obtain(0x40000000).eax = 0x40000001
+    norm.set_frequency(table, 2_600_000)
+    assert table.get(0x40000000).eax == 0x40000010
+    assert (table.get(0x40000010).eax, table.get(0x40000010).ebx) == (2_600_000, 1_000_000)
+    table.get(0x40000000).eax = 0x40000100
+    norm.set_frequency(table, 1)
+    assert table.get(0x40000000).eax == 0x40000100

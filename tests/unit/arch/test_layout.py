@@ -35,3 +35,18 @@ def test_the_memory_map_counts_all_ram_but_the_reserved_rest_of_the_first_mib(si
     assert table[2] == (0xEEC00000, 0x10000000, layout.E820_RESERVED)
     spans = sorted((gpa, gpa + length) for gpa, length, _ in table)
     assert all(a[1] <= b[0] for a, b in pairwise(spans))
+
+
+def test_without_acpi_the_memory_map_names_ram_only():
+    ranges = layout.ram_ranges(4 << 30)
+    assert layout.e820(ranges, acpi=False) == [
+        (0, 0x9FC00, layout.E820_RAM),
+        (0x100000, (3 << 30) - 0x100000, layout.E820_RAM),
+        (4 << 30, 1 << 30, layout.E820_RAM),
+    ]
+
+
+def test_nothing_of_ours_lies_where_osv_expects_zeros():
+    used = (layout.GDT, layout.IDT, layout.PVH_START_INFO, layout.ZERO_PAGE, layout.BOOT_STACK)
+    used += (layout.PML4, layout.PDPT, layout.PD, layout.CMDLINE, layout.SYSTEM_MEMORY)
+    assert all(gpa < 0x1000 or gpa >= 0x3000 for gpa in used)

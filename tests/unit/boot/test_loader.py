@@ -38,7 +38,7 @@ def test_an_elf_kernel_starts_at_its_64_bit_entry(memory):
 def test_a_pvh_kernel_starts_there_unless_told_otherwise(memory):
     data = images.elf([(0x100000, b"c" * 64, 64)], notes=images.pvh_note(0x100020))
     assert (load(memory, data).protocol, load(memory, data).entry) == (loader.PVH, 0x100020)
-    linux = load(memory, data, pvh=False)
+    linux = load(memory, data, protocol=loader.LINUX64)
     assert (linux.protocol, linux.entry) == (loader.LINUX64, 0x100000)
 
 
@@ -106,7 +106,7 @@ def test_the_zero_page_tells_linux_everything(memory):
     header = params.hdr
     assert (header.boot_flag, header.header) == (0xAA55, 0x53726448)
     assert header.type_of_loader == 0xFF
-    assert (header.cmd_line_ptr, header.cmdline_size) == (0x20000, 6)
+    assert (header.cmd_line_ptr, header.cmdline_size) == (0x20000, 5)
     assert (header.ramdisk_image, header.ramdisk_size) == (0x700000, 123)
     assert header.kernel_alignment == 0x1000000
     assert params.acpi_rsdp_addr == 0xE0000

@@ -3,8 +3,8 @@
 ::
 
     0x0000_0500  GDT, 0x520 IDT
-    0x0000_6000  PVH start info, its module list behind it
-    0x0000_7000  Linux zero page, or the PVH memory map
+    0x0000_6000  PVH start info or multiboot information, its module list behind it
+    0x0000_7000  Linux zero page, or the PVH or multiboot memory map
     0x0000_8ff0  boot stack
     0x0000_9000  PML4, 0xa000 PDPT, 0xb000 PD: the first GiB, identity
     0x0002_0000  command line
@@ -24,6 +24,7 @@ GDT = 0x500
 IDT = 0x520
 PVH_START_INFO = 0x6000
 PVH_MODULES = 0x6040
+MULTIBOOT_INFO = 0x6000
 ZERO_PAGE = 0x7000
 PVH_MEMORY_MAP = 0x7000
 BOOT_STACK = 0x8FF0
@@ -78,13 +79,18 @@ def ram_ranges(size: int) -> list[tuple[int, int]]:
 E820_RAM, E820_RESERVED = 1, 2
 
 
-def e820(ranges: list[tuple[int, int]]) -> list[tuple[int, int, int]]:
-    """The memory map that a guest is told: (gpa, size, type), in the order Firecracker lists."""
-    table = [
-        (0, SYSTEM_MEMORY, E820_RAM),
-        (SYSTEM_MEMORY, SYSTEM_MEMORY_END - SYSTEM_MEMORY, E820_RESERVED),
-        (ECAM, ECAM_SIZE, E820_RESERVED),
-    ]
+def e820(ranges: list[tuple[int, int]], *, acpi: bool = True) -> list[tuple[int, int, int]]:
+    """The memory map that a guest is told: (gpa, size, type), in the order Firecracker lists.
+
+    Reserved ranges came with ACPI, and there are kernels that cannot stand them (Unikraft issue
+    1410): without ACPI the map names RAM only.
+    """
+    table = [(0, SYSTEM_MEMORY, E820_RAM)]
+    if acpi:
+        table += [
+            (SYSTEM_MEMORY, SYSTEM_MEMORY_END - SYSTEM_MEMORY, E820_RESERVED),
+            (ECAM, ECAM_SIZE, E820_RESERVED),
+        ]
     for gpa, size in ranges:
         start = max(gpa, HIMEM)
         if start < gpa + size:

@@ -90,13 +90,14 @@ def boot_sregs(sregs: abi.kvm_sregs, *, pvh: bool) -> abi.kvm_sregs:
     return sregs
 
 
-def boot_regs(entry: int, *, pvh: bool) -> abi.kvm_regs:
-    """General registers at entry."""
+def boot_regs(entry: int, *, pvh: bool, magic: int = 0) -> abi.kvm_regs:
+    """General registers at entry; ``magic`` is what multiboot kernels find in EAX."""
     regs = abi.kvm_regs()
     regs.rflags = RFLAGS_RESERVED
     regs.rip = entry
     if pvh:
-        regs.rbx = layout.PVH_START_INFO
+        regs.rax = magic
+        regs.rbx = layout.PVH_START_INFO  # or the multiboot information, at the same address
     else:
         regs.rsp = regs.rbp = layout.BOOT_STACK
         regs.rsi = layout.ZERO_PAGE

@@ -12,6 +12,9 @@ BRAND_INTEL = "Intel(R) Xeon(R) Processor"
 
 CLFLUSH_LINE = 64  # bytes
 
+HYPERVISOR, TIMING = 0x40000000, 0x40000010
+APIC_BUS_KHZ = 1_000_000  # KVM's APIC timer counts nanoseconds
+
 LEAF1_ECX_PDCM, LEAF1_ECX_TSC_DEADLINE, LEAF1_ECX_HYPERVISOR = 1 << 15, 1 << 24, 1 << 31
 LEAF6_EAX_TURBO, LEAF6_ECX_EPB = 1 << 1, 1 << 3
 LEAF7_EBX_FDP_EXCPTN_ONLY, LEAF7_EBX_ZERO_FCS_FDS = 1 << 6, 1 << 13
@@ -68,3 +71,17 @@ def _normalize_amd(table: CpuidTable, topology: topo.Topology) -> None:
 def intel_brand(tsc_khz: int) -> str:
     """Intel's brand string with the frequency that the TSC counts at: ``... @ 2.70GHz``."""
     return f"{BRAND_INTEL} @ {tsc_khz / 1e6:.2f}GHz" if tsc_khz else BRAND_INTEL
+
+
+def set_frequency(table: CpuidTable, tsc_khz: int) -> None:
+    """Tell the TSC's frequency in leaf 0x40000010, so that kernels need not measure it.
+
+    VMware's leaf, which QEMU offers beside KVM's too.  A guest looks for it only where the highest
+    hypervisor leaf is that far up.
+    """
+    signature = table.get(HYPERVISOR)
+    if signature is None:
+        return
+    signature.eax = max(signature.eax, TIMING)
+    timing = table.obtain(TIMING)
+    timing.eax, timing.ebx = tsc_khz, APIC_BUS_KHZ
