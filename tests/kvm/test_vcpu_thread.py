@@ -17,6 +17,10 @@ SPIN = bytes.fromhex("ebfe")
 HALT = bytes.fromhex("f4")
 # mov al, 'h'; mov dx, 0x3f8; out; in al, dx; inc al; out; hlt
 ECHO = bytes.fromhex("b068 baf803 ee ec fec0 ee f4")
+# mov dx, 0x3f8; mov ax, 0x4142; out dx, ax; in ax, dx; out dx, ax; hlt
+WORDS = bytes.fromhex("baf803 b84241 ef ed ef f4")
+# mov si, 0x1000, where the code itself is; mov cx, 3; mov dx, 0x3f8; cld; rep outsb; hlt
+STRING = bytes.fromhex("be0010 b90300 baf803 fc f36e f4")
 # mov ax, 0xc000; not an MMIO hole in 64 KiB: mov ds, ax; mov byte [0x8000], 0x5a; mov al, [0x8001]
 # mov dx, 0x3f8; out dx, al; hlt    (0xc000 * 16 + 0x8000 = 0xc8000)
 MMIO = bytes.fromhex("b800c0 8ed8 c60600805a a00180 baf803 ee f4")
@@ -72,6 +76,16 @@ def test_port_accesses_reach_the_device_and_come_back(run):
     assert (thread.io_in.count, thread.io_out.count) == (1, 2)
     assert not outcome[0].ok, "a halted vCPU without an interrupt chip cannot go on"
     assert "halted" in outcome[0].reason
+
+
+def test_port_accesses_may_be_wide_and_come_as_strings(run):
+    bus, device = Bus(), Recorder(0x1234)
+    bus.add_ports(0x3F8, 8, device)
+    assert run(WORDS, bus)[3].wait(30)
+    assert device.writes == [(0, 2, 0x4142), (0, 2, 0x1234)]
+    device.writes.clear()
+    assert run(STRING, bus)[3].wait(30)
+    assert device.writes == [(0, 1, value) for value in STRING[:3]]
 
 
 def test_memory_accesses_outside_ram_reach_the_device(run):

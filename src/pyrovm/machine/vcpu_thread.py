@@ -209,6 +209,9 @@ class VcpuThread:
         if direction:
             if entry is None:
                 self._on_miss(f"write to unknown port {port:#x}")
+            elif size * count == 1:  # nearly all of them: a serial console's are many
+                with entry.lock:
+                    entry.device.write(port - entry.base, 1, page[at])
             else:
                 with entry.lock:
                     for offset in range(at, at + size * count, size):
@@ -219,6 +222,9 @@ class VcpuThread:
         if entry is None:
             self._on_miss(f"read of unknown port {port:#x}")
             page[at : at + size * count] = bytes(size * count)
+        elif size * count == 1:
+            with entry.lock:
+                page[at] = entry.device.read(port - entry.base, 1)
         else:
             with entry.lock:
                 for offset in range(at, at + size * count, size):
