@@ -11,7 +11,7 @@ from bench.progress import Show
 from pyrovm.lab import Lab, LabError
 
 ROOT = Path(__file__).resolve().parent.parent
-TIMEOUT = 300.0  # seconds, for one script
+TIMEOUT = 240.0  # seconds, for one script
 ATTEMPTS = 2
 
 COUNTED = "counted ms"  # 10**6 instructions, of the VMM, of the kernels and of the guest
