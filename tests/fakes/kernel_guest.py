@@ -22,7 +22,7 @@ NARROW = ("-m32", "-fno-pie", "-Wl,-m,elf_i386")
 KERNELS = {
     "unikraft": ("linux64.c", WIDE, 0x100000, 0),
     "osv": ("linux64.c", WIDE, 0x200000, 1 << 30),
-    "linux": ("linux64.c", WIDE, 0x1000000, 0xFFFFFFFF80000000),
+    "linux": ("linux64.c", WIDE, 0x200000, 0xFFFFFFFF80000000),
     "multiboot": ("multiboot.c", NARROW, 0x100000, 0),
 }
 

@@ -3,7 +3,7 @@
 #define MANIFEST_DEVICES { .name = "net0", .type = 2 }
 #include "guest.h"
 
-static char data[2048];
+static char data[2048], greeting[60] = "ready";
 
 int guest(const struct boot_info *info)
 {
@@ -18,8 +18,8 @@ int guest(const struct boot_info *info)
 	say_number("ready ", p.ready << 8 | p.ret);
 	len = 1;
 	say_number("no handle ", frame(NET_WRITE, 9, data, &len));
-	len = 5;
-	say_number("sent ", frame(NET_WRITE, 1, "ready", &len));
+	len = sizeof greeting;
+	say_number("sent ", frame(NET_WRITE, 1, greeting, &len));
 	for (;;) {
 		p.timeout_ns = 20000000000;
 		hypercall(POLL, &p);

@@ -12,7 +12,7 @@ struct ring {
 	volatile struct { uint32_t id; int32_t ret; uint32_t len, reserved; } commits[1024];
 };
 
-static char data[2048];
+static char data[2048], ready[60] = "ready", steady[60] = "steady";
 static uint32_t next_id = 100;
 
 static void submit(struct ring *ring, uint32_t operation, void *buffer, uint32_t len)
@@ -62,13 +62,13 @@ int guest(const struct boot_info *info)
 	if (info->cmdline[0] == 'p')		/* a bad pointer */
 		submit(ring, 1, (void *)info->mem_size, 64);
 	else
-		submit(ring, 1, "ready", 5);
+		submit(ring, 1, ready, sizeof ready);
 	if (info->cmdline[0]) {
 		hypercall(POLL, &p);
 		return 9;
 	}
 	say_number("none waits ", receive(ring, &len));
-	submit(ring, 1, "steady", 6);
+	submit(ring, 1, steady, sizeof steady);
 	for (int count = 0; count < 3000; count++) {
 		hypercall(POLL, &p);
 		if (receive(ring, &len) != 0)
