@@ -9,6 +9,8 @@ import time
 
 import pytest
 
+from pyrovm.kvm.system import Kvm
+from pyrovm.machine.probe import SOFTWARE, kvm_kind
 from tests.fakes import solo5_guest
 from tests.fakes.solo5_guest import command, run
 
@@ -265,6 +267,16 @@ def test_control_c_ends_a_guest_that_never_exits(tmp_path):
 def _open_files(pid):
     folder = f"/proc/{pid}/fd"
     return " ".join(os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder))
+
+
+def test_an_instruction_that_a_software_only_kvm_does_not_know_is_named(guest):
+    with Kvm() as kvm:
+        if kvm_kind(kvm) != SOFTWARE:
+            pytest.skip("this KVM runs every instruction")
+    done = run(MEMORY, guest("sse"))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "suberror=0x1: it cannot emulate the instruction" in done.stderr
+    assert "'pyrovm lab run -- ...' runs them, rip=0x10" in done.stderr
 
 
 # ----------------------------------------------------------------- images and options

@@ -267,10 +267,22 @@ class Tender:
             code = run.fail_entry_hardware_entry_failure_reason
             text = f"entry failure: hw_entry_failure_reason={code:#x}"
         elif reason == abi.KVM_EXIT_INTERNAL_ERROR:
-            text = f"internal error exit: suberror={run.internal_suberror:#x}"
+            text = f"internal error exit: suberror={run.internal_suberror:#x}{self._instruction()}"
         else:
             text = f"unhandled exit: exit_reason={reason:#x}"
         return GuestError(f"KVM: {text}{self._where()}")
+
+    def _instruction(self) -> str:
+        """What KVM could not emulate, where it says so."""
+        run = self._vcpu.run_struct
+        if run.internal_suberror != abi.KVM_INTERNAL_ERROR_EMULATION:
+            return ""
+        size = min(run.emulation_failure_insn_size, len(run.emulation_failure_insn_bytes))
+        code = bytes(run.emulation_failure_insn_bytes[:size]).hex(" ") if size else "unknown"
+        return (
+            f": it cannot emulate the instruction {code}; a KVM without hardware virtualization "
+            "('pyrovm doctor' tells) interprets such guests, 'pyrovm lab run -- ...' runs them"
+        )
 
     def _translation_fault(self) -> GuestError:
         return GuestError(f"KVM: host/guest translation fault{self._where()}")
