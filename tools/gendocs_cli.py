@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 ELSEWHERE = {"run": "run_options"}  # sub-commands whose parser is in another module
+PROGRAMS = "run_program_options"  # of pyrovm run without --kernel
 
 
 def module_of(command: str) -> ModuleType:
@@ -39,6 +40,9 @@ def module_of(command: str) -> ModuleType:
 def option_words(command: str) -> set[str]:
     """All options of ``pyrovm COMMAND``, with those of its sub-commands."""
     module = module_of(command)
+    if command == "run":
+        programs = import_module(f"pyrovm.cli.{PROGRAMS}")
+        return _options(module._parser()) | {*programs.WITH_VALUE, *programs.SWITCHES}
     if hasattr(module, "_parser"):
         return _options(module._parser())
     return set(re.findall(r"--[a-z][a-z-]*", module.USAGE))
@@ -62,6 +66,9 @@ def commands() -> str:
     ]
     for name in COMMANDS:
         module = module_of(name)
+        if name == "run":
+            usage = import_module(f"pyrovm.cli.{PROGRAMS}").USAGE.strip()
+            lines += ["", "## pyrovm run PROGRAM", "", f"```\n{usage}\n```"]
         if hasattr(module, "_parser"):
             lines += ["", *_described(module._parser(), "##")]
         else:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 # name -> module, what it does
 COMMANDS = {
-    "run": ("run", "start a guest here and now, with its console on this terminal"),
+    "run": ("run_program", "run a program, or a Linux guest, in a VM here and now"),
     "solo5": ("solo5", "start a Solo5 unikernel, such as MirageOS makes them"),
     "build": ("build", "make an image of a program and all it needs"),
     "image": ("image", "the images of this machine: list, inspect, export"),

@@ -1,8 +1,8 @@
 """Where a mapping lies, without ctypes, whose import costs 3 ms and a megabyte.
 
-CPython keeps the address in the mmap object, right behind the object's header, and the length behind
-that (Modules/mmapmodule.c, the same from 3.8 to 3.14).  /proc/self/mem reads it; where the length
-is not found beside it, the interpreter is built differently, and ctypes is asked after all.
+CPython keeps the address in the mmap object, right behind the object's header, and the length
+behind that (Modules/mmapmodule.c, the same from 3.8 to 3.14).  /proc/self/mem reads it; where the
+length is not found beside it, the interpreter is built differently, and ctypes is asked after all.
 """
 
 from __future__ import annotations

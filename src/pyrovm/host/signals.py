@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 # x86-64 Linux's numbers (signal(7)).
-SIGHUP, SIGINT, SIGILL, SIGBUS, SIGSEGV = 1, 2, 4, 7, 11
+SIGHUP, SIGINT, SIGQUIT, SIGILL, SIGBUS, SIGSEGV, SIGALRM = 1, 2, 3, 4, 7, 11, 14
 SIGPIPE, SIGTERM, SIGXCPU, SIGXFSZ, SIGWINCH, SIGSYS = 13, 15, 24, 25, 28, 31
 SIGRTMIN: int = _signal.SIGRTMIN
 
@@ -51,3 +51,24 @@ def wait(numbers: Iterable[int]) -> tuple[int, int]:
     """Sleep until one of the blocked ``numbers`` is pending; it, and its ``si_code``."""
     info = _signal.sigwaitinfo(numbers)
     return info.si_signo, info.si_code
+
+
+def handler_of(number: int) -> object:
+    """What is done about a signal now, for :func:`restore`."""
+    return _signal.getsignal(number)
+
+
+def is_ignored(number: int) -> bool:
+    """Whether a signal is ignored, as ``nohup`` does with SIGHUP."""
+    ignored: bool = _signal.getsignal(number) == _signal.SIG_IGN
+    return ignored
+
+
+def restore(number: int, handler: object) -> None:
+    """Do about a signal what :func:`handler_of` has said."""
+    _signal.signal(number, _signal.SIG_DFL if handler is None else handler)
+
+
+def set_timer(seconds: float, interval: float = 0.0) -> None:
+    """SIGALRM in ``seconds`` (0: never), and then every ``interval`` (setitimer(2))."""
+    _signal.setitimer(_signal.ITIMER_REAL, seconds, interval)

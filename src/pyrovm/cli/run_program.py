@@ -1,0 +1,105 @@
+"""``pyrovm run PROGRAM``: one Linux program in a VM of its own, as if it were a process.
+
+``pyrovm run --kernel`` boots a Linux guest instead: :mod:`pyrovm.cli.run`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from time import perf_counter_ns
+
+from pyrovm.cli.run_program_options import Options, is_kernel_run, parse
+from pyrovm.errors import ConfigError, PyrovmError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pyrovm.image.index import Entry
+    from pyrovm.unikernel.run import Outcome
+
+EXIT_USAGE, EXIT_FAILED = 2, 125  # 125: pyrovm itself failed, as with docker run
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the program, or with ``--kernel`` the Linux guest; the exit status."""
+    if is_kernel_run(argv):
+        from pyrovm.cli import run
+
+        return run.main(argv)
+    try:
+        options = parse(argv)
+    except ConfigError as error:
+        print(f"pyrovm run: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    if options is None:  # the help has been printed
+        return 0
+    try:
+        return _run(options)
+    except PyrovmError as error:
+        print(f"pyrovm run: {error}", file=sys.stderr)
+        return EXIT_FAILED
+
+
+def _run(options: Options) -> int:
+    from pyrovm.abi.libos import PV_FLAG_TRACE
+    from pyrovm.libos import build
+    from pyrovm.unikernel.program import Program
+    from pyrovm.unikernel.run import run
+
+    image = find_image(options.command)
+    found_ns = perf_counter_ns()
+    env = {"PATH": DEFAULT_PATH, "HOME": "/", "HOSTNAME": options.hostname, **dict(image.env)}
+    if os.isatty(1) and "TERM" in os.environ:
+        env["TERM"] = os.environ["TERM"]
+    env.update(options.env)
+    program = Program(
+        image.root,
+        image.exe,
+        [*image.argv, *options.command[1:]],
+        env,
+        memory=options.memory,
+        cwd=options.workdir or image.cwd,
+        hostname=options.hostname,
+        flags=PV_FLAG_TRACE if options.trace else 0,
+    )
+    outcome = run(program, build.path(), timeout=options.timeout)
+    if outcome.panic:
+        print(f"pyrovm run: the library OS has failed: {outcome.panic}", file=sys.stderr)
+    if outcome.timed_out:
+        print(f"pyrovm run: ended after --timeout {options.timeout:g} s", file=sys.stderr)
+    if options.json:
+        print(_json(outcome, image, found_ns), file=sys.stderr)
+    return outcome.status
+
+
+def find_image(command: Sequence[str]) -> Entry:
+    """The image that the first word names, or the one made of the program that it names.
+
+    Raises:
+        ConfigError: it names neither.
+        HostError: the image cannot be built.
+    """
+    from pyrovm.image import index
+
+    image = index.named(command[0])
+    if image is not None:
+        return image
+    return index.find_or_build(command)
+
+
+def _json(outcome: Outcome, image: Entry, found_ns: int) -> str:
+    import json
+
+    return json.dumps(
+        {
+            "status": outcome.status,
+            "timed_out": outcome.timed_out,
+            "image": image.digest,
+            "exits": outcome.exits,
+            "build_ms": round((outcome.built_ns - found_ns) / 1e6, 3),
+            "run_ms": round((outcome.ended_ns - outcome.built_ns) / 1e6, 3),
+        }
+    )

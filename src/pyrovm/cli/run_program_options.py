@@ -1,0 +1,146 @@
+"""The options of ``pyrovm run PROGRAM``.  By hand: argparse would double the time to the start."""
+
+from __future__ import annotations
+
+import os
+
+from pyrovm.config.size import size_mib
+from pyrovm.errors import ConfigError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+USAGE = """\
+usage: pyrovm run [OPTIONS] [--] PROGRAM [ARGUMENTS ...]
+       pyrovm run --kernel K [options] [-- COMMAND ...]     (a Linux guest: --kernel=K --help)
+
+Run one Linux program in a VM of its own, without a Linux kernel in it.  PROGRAM is an
+image ('pyrovm image list'), or a program of this machine, of which an image is made on first
+use: an ELF file, a script, a Python or C source file.  The program has our standard input,
+output and error, and its exit status is ours.
+
+options:
+  --memory SIZE         at most so much memory (default 512M)
+  --cpus N              vCPUs (only 1 so far)
+  -e, --env NAME=VALUE  set a variable of the environment; NAME alone takes ours
+  -w, --workdir FOLDER  start in this folder of the image
+  --hostname NAME       (default pyrovm)
+  --timeout SECONDS     end it after that time, with status 124
+  --trace               print its system calls on standard error
+  --json                print how it went on standard error, as JSON
+  -h, --help            print this
+
+exit status: the program's; 128 + n where signal n has ended it; 124 after --timeout; 125 where
+pyrovm itself failed; 126 where the image cannot be run.
+"""
+
+MIB = 1 << 20
+DEFAULT_MEMORY = 512 * MIB
+
+
+class Options:
+    """What was given."""
+
+    def __init__(self) -> None:
+        self.command: list[str] = []
+        self.memory = DEFAULT_MEMORY
+        self.env: dict[str, str] = {}
+        self.workdir = ""
+        self.hostname = "pyrovm"
+        self.timeout: float | None = None
+        self.trace = self.json = False
+
+
+def _memory(options: Options, value: str) -> None:
+    options.memory = -(-size_mib(value) // 2) * 2 * MIB
+
+
+def _cpus(_options: Options, value: str) -> None:
+    if value != "1":
+        raise ConfigError(f"--cpus: {value!r} given; a program's VM has 1 so far")
+
+
+def _env(options: Options, value: str) -> None:
+    name, equals, text = value.partition("=")
+    if not name:
+        raise ConfigError(f"--env: {value!r} given; NAME=VALUE or NAME is needed")
+    if equals:
+        options.env[name] = text
+    elif name in os.environ:
+        options.env[name] = os.environ[name]
+
+
+def _workdir(options: Options, value: str) -> None:
+    if not value.startswith("/"):
+        raise ConfigError(f"--workdir: {value!r} given; an absolute path is needed")
+    options.workdir = value
+
+
+def _hostname(options: Options, value: str) -> None:
+    if not 0 < len(value.encode()) <= 64:
+        raise ConfigError(f"--hostname: {value!r} given; 1 to 64 bytes are needed")
+    options.hostname = value
+
+
+def _timeout(options: Options, value: str) -> None:
+    try:
+        options.timeout = float(value)
+    except ValueError:
+        options.timeout = None
+    if options.timeout is None or not 0 < options.timeout < 1e9:
+        raise ConfigError(f"--timeout: {value!r} given; seconds above 0 are needed")
+
+
+WITH_VALUE = {
+    "--memory": _memory,
+    "--cpus": _cpus,
+    "--env": _env,
+    "--workdir": _workdir,
+    "--hostname": _hostname,
+    "--timeout": _timeout,
+}
+SWITCHES = {"--trace": "trace", "--json": "json"}
+SHORT = {"-e": "--env", "-w": "--workdir", "-h": "--help"}
+
+
+def is_kernel_run(argv: Sequence[str]) -> bool:
+    """Whether ``--kernel`` is among the options: before ``--``, and no program comes first."""
+    if not argv or not argv[0].startswith("-"):
+        return False
+    words = argv[: argv.index("--")] if "--" in argv else argv
+    return any(word.partition("=")[0] == "--kernel" for word in words)
+
+
+def parse(argv: Sequence[str]) -> Options | None:
+    """The options; None where help was asked for and printed.
+
+    Raises:
+        ConfigError: an option is unknown or its value does not fit, or there is no program.
+    """
+    options = Options()
+    words = list(argv)
+    while words and words[0].startswith("-"):
+        word = words.pop(0)
+        if word == "--":
+            break
+        name, equals, value = word.partition("=")
+        if word[:2] in SHORT and word[1] != "-":
+            name, equals, value = SHORT[word[:2]], "=" if len(word) > 2 else "", word[2:]
+        if name == "--help":
+            print(USAGE, end="")
+            return None
+        if name in SWITCHES and not equals:
+            setattr(options, SWITCHES[name], True)
+        elif name in WITH_VALUE:
+            if not equals:
+                if not words:
+                    raise ConfigError(f"{name}: a value is needed")
+                value = words.pop(0)
+            WITH_VALUE[name](options, value)
+        else:
+            raise ConfigError(f"{word}: no such option; 'pyrovm run --help' lists them")
+    if not words:
+        raise ConfigError("a program or an image is needed; 'pyrovm run --help' tells more")
+    options.command = words
+    return options

@@ -1,0 +1,501 @@
+/* AF_UNIX: sockets within the guest, by socketpair() or by a name in the tree. */
+#include <asm/ioctls.h>
+
+#include "unix.h"
+#include "calls.h"
+
+static struct list all_sockets = LIST_INIT(all_sockets);
+
+bool unix_is_full(const struct unix_socket *s)
+{
+	return s->queued >= UNIX_QUEUE_MAX || s->packet_count >= UNIX_PACKETS_MAX;
+}
+
+void unix_wake_senders(struct unix_socket *s)
+{
+	struct unix_socket *other;
+
+	list_each(other, &all_sockets, all)
+		if (other->peer == s)
+			waitq_wake(&other->waiters, ~0u);
+}
+
+/* ---------------------------------------------------------------------------------- names */
+
+static bool is_abstract(const struct unix_socket *s)
+{
+	return s->address_length > sizeof(__kernel_sa_family_t) && !s->bound;
+}
+
+/* The path of an address, as a string; "" for abstract names. */
+static void path_of(const u8 *address, u32 length, char path[UNIX_PATH_MAX + 1])
+{
+	u32 n = length - (u32)sizeof(__kernel_sa_family_t);
+
+	memcpy(path, address + sizeof(__kernel_sa_family_t), n);
+	path[n] = 0;
+}
+
+static long check_address(const u8 *address, u32 length)
+{
+	__kernel_sa_family_t family;
+
+	if (length <= sizeof(family) || length > sizeof(struct sockaddr_un))
+		return -EINVAL;
+	memcpy(&family, address, sizeof(family));
+	return family == AF_UNIX ? 0 : -EINVAL;
+}
+
+static struct unix_socket *find_abstract(const u8 *address, u32 length)
+{
+	struct unix_socket *s;
+
+	list_each(s, &all_sockets, all)
+		if (is_abstract(s) && s->address_length == length && !memcmp(s->address, address, length))
+			return s;
+	return NULL;
+}
+
+long unix_find(const u8 *address, u32 length, struct unix_socket **found)
+{
+	char path[UNIX_PATH_MAX + 1];
+	struct unix_socket *s;
+	struct walk w;
+	long error = check_address(address, length);
+
+	if (error)
+		return error;
+	path_of(address, length, path);
+	if (!*path) {
+		*found = find_abstract(address, length);
+		return *found ? 0 : -ECONNREFUSED;
+	}
+	error = walk_path(&w, AT_FDCWD, path, WALK_FOLLOW);
+	if (error)
+		return error;
+	error = -ECONNREFUSED;
+	list_each(s, &all_sockets, all) {
+		if (s->bound == w.at->inode && !s->is_connected) {
+			*found = s;
+			error = 0;
+			break;
+		}
+	}
+	walk_end(&w);
+	return error;
+}
+
+static long bind_abstract(struct unix_socket *s, const u8 *address, u32 length)
+{
+	static u32 next;
+
+	if (length <= sizeof(__kernel_sa_family_t)) { /* autobind: a name of five digits */
+		char name[8];
+
+		do {
+			format(name, sizeof(name), "%05x", next++ & 0xfffff);
+			memset(s->address, 0, sizeof(s->address));
+			s->address[0] = AF_UNIX;
+			memcpy(s->address + 3, name, 5);
+		} while (find_abstract(s->address, 8));
+		s->address_length = 8;
+		return 0;
+	}
+	if (find_abstract(address, length))
+		return -EADDRINUSE;
+	memcpy(s->address, address, length);
+	s->address_length = length;
+	return 0;
+}
+
+static long unix_bind(struct file *f, const u8 *address, u32 length)
+{
+	struct unix_socket *s = unix_of(f);
+	struct new_node node = { .mode = S_IFSOCK | (0777 & ~umask_bits) };
+	char path[UNIX_PATH_MAX + 1];
+	struct dentry *made;
+	struct walk w;
+	long error;
+
+	if (length != sizeof(__kernel_sa_family_t)) {
+		error = check_address(address, length);
+		if (error)
+			return error;
+	}
+	if (s->address_length)
+		return -EINVAL;
+	path_of(address, length, path);
+	if (!*path)
+		return bind_abstract(s, address, length);
+	error = walk_path(&w, AT_FDCWD, path, WALK_CREATE);
+	if (error)
+		return error;
+	if (!w.missing)
+		error = -EADDRINUSE;
+	else if (w.at->inode->ops != &tree_ops)
+		error = -EPERM; /* a name on the host would lead nowhere */
+	else
+		error = tree_ops.create(w.at, w.last, &node, &made);
+	walk_end(&w);
+	if (error)
+		return error;
+	inode_get(made->inode);
+	s->bound = made->inode;
+	dentry_put(made);
+	memcpy(s->address, address, length);
+	s->address[length] = 0;
+	s->address_length = (u32)(sizeof(__kernel_sa_family_t) + strlen(path) + 1);
+	return 0;
+}
+
+static long unix_name(struct file *f, bool of_peer, u8 *address, u32 *length)
+{
+	const struct unix_socket *s = unix_of(f);
+	u16 family = AF_UNIX;
+
+	if (of_peer) {
+		if (!s->is_connected || !s->peer)
+			return -ENOTCONN;
+		s = s->peer;
+	}
+	memcpy(address, &family, sizeof(family));
+	memcpy(address, s->address, s->address_length);
+	*length = MAX(s->address_length, (u32)sizeof(family));
+	return 0;
+}
+
+/* --------------------------------------------------------------------------------- life */
+
+static const struct file_ops unix_ops;
+static const struct inode_ops unix_inode_ops = { 0 };
+
+static struct unix_socket *unix_socket_create(int type)
+{
+	struct unix_socket *s = kalloc(sizeof(*s));
+
+	if (!s)
+		return NULL;
+	socket_init(&s->socket, AF_UNIX, type, 0);
+	list_init(&s->packets);
+	list_init(&s->pending);
+	waitq_init(&s->waiters);
+	list_add(&all_sockets, &s->all);
+	return s;
+}
+
+static void unix_socket_destroy(struct unix_socket *s)
+{
+	struct unix_socket *other, *after;
+	struct unix_packet *p, *next;
+	bool unread = !list_empty(&s->packets);
+
+	list_remove(&s->all);
+	list_each_safe(other, after, &s->pending, pending) {
+		list_remove(&other->pending);
+		unix_socket_destroy(other);
+	}
+	list_each(other, &all_sockets, all) {
+		if (other->peer == s) {
+			other->peer = NULL;
+			other->is_reset |= unread && s->socket.type != SOCK_DGRAM;
+			waitq_wake(&other->waiters, ~0u);
+		}
+	}
+	list_each_safe(p, next, &s->packets, link) {
+		list_remove(&p->link);
+		unix_packet_destroy(p);
+	}
+	if (s->bound)
+		inode_put(s->bound);
+	kfree(s);
+}
+
+static void unix_release(struct file *f)
+{
+	unix_socket_destroy(unix_of(f));
+}
+
+static struct file *make_file(struct unix_socket *s, u32 flags)
+{
+	struct file *f = file_create(&unix_ops, O_RDWR | flags, s);
+
+	if (!f)
+		return NULL;
+	f->inode = inode_create(&unix_inode_ops, S_IFSOCK | 0777, DEVICE_PIPE);
+	if (f->inode)
+		return f;
+	kfree(f);
+	return NULL;
+}
+
+long unix_create(int type, int protocol, u32 flags, struct file **f)
+{
+	struct unix_socket *s;
+
+	if (protocol && protocol != AF_UNIX)
+		return -EPROTONOSUPPORT;
+	if (type != SOCK_STREAM && type != SOCK_DGRAM && type != SOCK_SEQPACKET)
+		return -ESOCKTNOSUPPORT;
+	s = unix_socket_create(type);
+	*f = s ? make_file(s, flags) : NULL;
+	if (!*f && s)
+		unix_socket_destroy(s);
+	return *f ? 0 : -ENOMEM;
+}
+
+static void join(struct unix_socket *a, struct unix_socket *b)
+{
+	a->peer = b;
+	b->peer = a;
+	a->is_connected = b->is_connected = true;
+}
+
+CALL4(socketpair, family, type_and_flags, protocol, to)
+{
+	u32 flags = (u32)type_and_flags & (SOCK_NONBLOCK | SOCK_CLOEXEC);
+	int type = (int)type_and_flags & 0xf;
+	struct file *a, *b;
+	long error;
+
+	if ((u32)type_and_flags & ~(u32)(SOCK_NONBLOCK | SOCK_CLOEXEC | 0xf))
+		return -EINVAL;
+	if ((int)family != AF_UNIX)
+		return (int)family == AF_INET || (int)family == AF_INET6 ? -EOPNOTSUPP : -EAFNOSUPPORT;
+	error = unix_create(type, (int)protocol, flags & SOCK_NONBLOCK, &a);
+	if (error)
+		return error;
+	error = unix_create(type, (int)protocol, flags & SOCK_NONBLOCK, &b);
+	if (error) {
+		file_put(a);
+		return error;
+	}
+	join(unix_of(a), unix_of(b));
+	return fd_install_pair(a, b, flags & SOCK_CLOEXEC, (int *)to);
+}
+
+/* -------------------------------------------------------------------------- connections */
+
+static long unix_listen(struct file *f, int backlog)
+{
+	struct unix_socket *s = unix_of(f);
+
+	if (s->socket.type == SOCK_DGRAM)
+		return -EOPNOTSUPP;
+	if (!s->address_length || s->is_connected)
+		return -EINVAL;
+	s->is_listening = true;
+	s->backlog = backlog < 0 ? 4096 : (u32)MIN(backlog, 4096);
+	waitq_wake(&s->waiters, ~0u);
+	return 0;
+}
+
+static long connect_datagram(struct unix_socket *s, const u8 *address, u32 length)
+{
+	__kernel_sa_family_t family = AF_UNSPEC;
+	struct unix_socket *target;
+	long error;
+
+	memcpy(&family, address, MIN(sizeof(family), length));
+	if (family == AF_UNSPEC) { /* not connected any more */
+		s->peer = NULL;
+		s->is_connected = false;
+		return 0;
+	}
+	error = unix_find(address, length, &target);
+	if (error)
+		return error;
+	if (target->socket.type != SOCK_DGRAM)
+		return -EPROTOTYPE;
+	s->peer = target;
+	s->is_connected = true;
+	return 0;
+}
+
+static long unix_connect(struct file *f, const u8 *address, u32 length)
+{
+	struct unix_socket *s = unix_of(f), *target, *other;
+	long error;
+
+	if (s->socket.type == SOCK_DGRAM)
+		return connect_datagram(s, address, length);
+	if (s->is_connected)
+		return -EISCONN;
+	if (s->is_listening)
+		return -EINVAL;
+	error = unix_find(address, length, &target);
+	if (error)
+		return error;
+	if (target->socket.type != s->socket.type)
+		return -EPROTOTYPE;
+	if (!target->is_listening || target->no_more_in)
+		return -ECONNREFUSED;
+	if (target->pending_count > target->backlog)
+		return f->flags & O_NONBLOCK ? -EAGAIN : -ECONNREFUSED; /* nobody would tell when there is room */
+	other = unix_socket_create(s->socket.type);
+	if (!other)
+		return -ENOMEM;
+	memcpy(other->address, target->address, target->address_length);
+	other->address_length = target->address_length;
+	if (target->bound) {
+		inode_get(target->bound);
+		other->bound = target->bound;
+	}
+	join(s, other);
+	list_add(&target->pending, &other->pending);
+	target->pending_count++;
+	waitq_wake(&target->waiters, ~0u);
+	waitq_wake(&s->waiters, ~0u);
+	return 0;
+}
+
+static long unix_accept(struct file *f, struct file **made, u8 *address, u32 *length)
+{
+	struct unix_socket *s = unix_of(f), *other;
+
+	if (!s->is_listening)
+		return s->socket.type == SOCK_DGRAM ? -EOPNOTSUPP : -EINVAL;
+	if (list_empty(&s->pending))
+		return s->no_more_in ? -EINVAL : -EAGAIN;
+	other = list_first(&s->pending, struct unix_socket, pending);
+	*made = make_file(other, 0);
+	if (!*made)
+		return -ENOMEM;
+	list_remove(&other->pending);
+	s->pending_count--;
+	if (unix_name(*made, true, address, length)) { /* it has gone already, and still can be read */
+		u16 family = AF_UNIX;
+
+		memcpy(address, &family, sizeof(family));
+		*length = sizeof(family);
+	}
+	return 0;
+}
+
+static long unix_shutdown(struct file *f, int how)
+{
+	struct unix_socket *s = unix_of(f);
+
+	if (!s->is_connected && !s->is_listening)
+		return -ENOTCONN;
+	s->no_more_in |= how != 1; /* SHUT_WR */
+	s->no_more_out |= how != 0; /* SHUT_RD */
+	waitq_wake(&s->waiters, ~0u);
+	unix_wake_senders(s);
+	return 0;
+}
+
+/* ------------------------------------------------------------------------- the rest of a file */
+
+static u32 stream_events(const struct unix_socket *s)
+{
+	u32 events = 0;
+
+	if (s->is_listening)
+		return list_empty(&s->pending) ? 0 : POLLIN | POLLRDNORM;
+	if (!s->is_connected)
+		return POLLOUT | POLLWRNORM | POLLHUP;
+	if (!s->peer || s->peer->no_more_out || s->no_more_in)
+		events |= POLLIN | POLLRDNORM | POLLRDHUP;
+	if (!s->peer || (s->no_more_in && s->no_more_out) || (s->peer->no_more_in && s->peer->no_more_out))
+		events |= POLLHUP;
+	if (s->is_reset)
+		events |= POLLERR;
+	if (!list_empty(&s->packets))
+		events |= POLLIN | POLLRDNORM;
+	if (!s->peer || !unix_is_full(s->peer))
+		events |= POLLOUT | POLLWRNORM;
+	return events;
+}
+
+static u32 unix_poll(struct file *f, struct waiter *w, u32 wanted)
+{
+	struct unix_socket *s = unix_of(f);
+	u32 events;
+
+	poll_add(&s->waiters, w);
+	if (s->socket.type != SOCK_DGRAM) {
+		events = stream_events(s);
+	} else {
+		events = list_empty(&s->packets) && !s->no_more_in ? 0 : POLLIN | POLLRDNORM;
+		events |= s->peer && unix_is_full(s->peer) ? 0 : POLLOUT | POLLWRNORM;
+	}
+	return events & (wanted | POLLERR | POLLHUP);
+}
+
+static long unix_ioctl(struct file *f, unsigned request, u64 argument)
+{
+	const struct unix_socket *s = unix_of(f);
+
+	if (request != FIONREAD)
+		return -ENOTTY;
+	if (user_check((void *)argument, sizeof(int), true))
+		return -EFAULT;
+	if (s->socket.type == SOCK_STREAM || list_empty(&s->packets))
+		*(int *)argument = (int)s->queued;
+	else
+		*(int *)argument = (int)list_first(&s->packets, struct unix_packet, link)->length;
+	return 0;
+}
+
+static long unix_setopt(struct file *f, int level, int name, const void *value, u32 length)
+{
+	(void)f, (void)name, (void)value, (void)length;
+	return level == SOL_SOCKET ? 0 : -EOPNOTSUPP;
+}
+
+static long unix_getopt(struct file *f, int level, int name, void *value, u32 *length)
+{
+	const struct unix_socket *s = unix_of(f);
+	const int credentials[3] = { PROCESS_ID, (int)boot_info->uid, (int)boot_info->gid };
+	int number = 0;
+
+	if (level != SOL_SOCKET)
+		return -EOPNOTSUPP;
+	switch (name) {
+	case SO_PEERCRED:
+		*length = MIN(*length, (u32)sizeof(credentials));
+		memcpy(value, credentials, *length);
+		return 0;
+	case SO_SNDBUF:
+	case SO_RCVBUF:
+		number = UNIX_QUEUE_MAX;
+		break;
+	case SO_ACCEPTCONN:
+		number = s->is_listening;
+		break;
+	case SO_ERROR:
+	case SO_PASSCRED:
+	case SO_KEEPALIVE:
+	case SO_REUSEADDR:
+	case SO_BROADCAST:
+		break;
+	default:
+		return -ENOPROTOOPT;
+	}
+	*length = MIN(*length, (u32)sizeof(number));
+	memcpy(value, &number, *length);
+	return 0;
+}
+
+static const struct socket_ops unix_socket_ops = {
+	.bind = unix_bind,
+	.listen = unix_listen,
+	.accept = unix_accept,
+	.connect = unix_connect,
+	.send = unix_send,
+	.receive = unix_receive,
+	.shutdown = unix_shutdown,
+	.name = unix_name,
+	.setopt = unix_setopt,
+	.getopt = unix_getopt,
+};
+
+static const struct file_ops unix_ops = {
+	.kind = "socket",
+	.read = unix_read,
+	.write = unix_write,
+	.poll = unix_poll,
+	.ioctl = unix_ioctl,
+	.release = unix_release,
+	.socket = &unix_socket_ops,
+};

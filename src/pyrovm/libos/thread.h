@@ -1,0 +1,31 @@
+/* Threads and their turns. */
+#ifndef PYROVM_LIBOS_THREAD_H
+#define PYROVM_LIBOS_THREAD_H
+
+#include "os.h"
+
+enum { THREAD_RUNNABLE, THREAD_SLEEPING, THREAD_DEAD };
+
+/* Let the next thread run; the current one goes on when it is runnable again. */
+void schedule(void);
+/* Sleep until thread_wake: 0, -ETIMEDOUT, or -EINTR. */
+long thread_sleep(u64 deadline);
+struct thread *thread_create(void); /* not yet runnable; NULL without memory */
+/* Start a thread that goes to the program with these registers. */
+void thread_start(struct thread *t, const struct regs *regs);
+struct thread *thread_find(int tid);
+void thread_init(void); /* makes the first thread of what runs */
+u64 thread_cpu_ns(const struct thread *t);
+/* What a switch saves beside the stack; area is 64-byte aligned, fpu_size() long. */
+size_t fpu_size(void);
+void fpu_save(void *area);
+void fpu_restore(const void *area);
+void fpu_clear(void *area);
+/* After the VMM's tick, and before going back to the program: whose turn is it? */
+void thread_tick(void);
+void tick_update(void);
+void timers_expire(void);
+u64 timers_next(void); /* FOREVER: none */
+bool threads_are_waiting(void); /* for the CPU */
+
+#endif
