@@ -13,6 +13,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 PACKAGES_PYTHON := python3-venv
 PACKAGES_LINT := gcc libc6-dev linux-libc-dev
+PACKAGES_IMAGE := erofs-utils gcc libc6-dev musl-tools
 PACKAGES_LAB := qemu-system-x86 e2fsprogs busybox-static util-linux socat iperf3 curl iproute2
 
 .DEFAULT_GOAL := help
@@ -21,16 +22,16 @@ PACKAGES_LAB := qemu-system-x86 e2fsprogs busybox-static util-linux socat iperf3
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: $(STAMPS)/lab ## boot a Debian guest and show what can be done with it
+run: $(STAMPS)/packages-image $(STAMPS)/lab ## boot a Debian guest and show what can be done with it
 	@$(VENV)/python -m pyrovm.cli.main demo
 
-test: $(STAMPS)/lab ## all tests that this machine can run
+test: $(STAMPS)/packages-image $(STAMPS)/lab ## all tests that this machine can run
 	@$(VENV)/pytest -n auto --dist worksteal $(PYTEST_ARGS)
 
-test-unit: $(STAMPS)/venv ## tests that need nothing but Python
+test-unit: $(STAMPS)/packages-image $(STAMPS)/venv ## tests that need nothing but Python
 	@$(VENV)/pytest -n auto $(PYTEST_ARGS) tests/unit
 
-test-kvm: $(STAMPS)/venv ## tests that need a /dev/kvm of any kind
+test-kvm: $(STAMPS)/packages-image $(STAMPS)/venv ## tests that need a /dev/kvm of any kind
 	@$(VENV)/pytest $(PYTEST_ARGS) tests/kvm
 
 test-lab: $(STAMPS)/lab ## Linux guests on the software-emulated KVM host
@@ -88,6 +89,10 @@ install-python:
 
 $(STAMPS)/packages-lint: Makefile | $(STAMPS)
 	$(call install,$(PACKAGES_LINT))
+	@touch $@
+
+$(STAMPS)/packages-image: Makefile | $(STAMPS)
+	$(call install,$(PACKAGES_IMAGE))
 	@touch $@
 
 .PHONY: install-lab

@@ -87,7 +87,7 @@ def _member(file: Readable, name: str, limit: int) -> int:
     try:
         member = tarfile.TarInfo.frombuf(header, "ascii", "replace")
     except tarfile.HeaderError as error:
-        raise ArchiveError(f"no exported image: {error}") from None
+        raise ArchiveError(f"no exported image: {error}, where {name} belongs") from None
     if member.name != name or member.type != tarfile.REGTYPE:
         raise ArchiveError(
             f"no exported image: it has {member.name[:80]!r}, where the regular file {name} belongs"

@@ -178,6 +178,7 @@ class Draft:
         assert self._python is not None
         inside = f"{APP}/{path.name}"
         self.tree.add_file(inside, path, "the script")
+        self._scripts.append(str(path))
         for found in self._python.ask({"do": "local_modules", "script": str(path)}):
             local = Path(found)
             if local.is_dir():
@@ -185,7 +186,7 @@ class Draft:
             else:
                 self.tree.add_file(f"{APP}/{local.name}", local, f"imported by {path.name}")
                 self.inputs.add(found)
-        self._scripts.append(str(path))
+                self._scripts.append(found)
         self.argv += [*(flags or []), inside]
         self.cwd = APP
 
@@ -210,7 +211,7 @@ class Draft:
 
     def _take_python(self, interpreter: python.Interpreter) -> None:
         """The library and packages, once it is known what is imported."""
-        options, search = self.options, []
+        options, packages = self.options, []
         if options.requirements:
             self._progress.step("installing requirements")
             folder = self._scratch / "packages"
@@ -220,20 +221,25 @@ class Draft:
                     raise ConfigError(f"requirements {file}: no such file")
                 self.inputs.add(str(file))
             interpreter.install(files, folder)
-            search.append(str(folder))
+            packages.append(str(folder))
             self._add(folder, interpreter.packages[0], "required package")
         if options.site_packages:
             for name in interpreter.packages:
                 if os.path.isdir(name):
-                    search.append(name)
+                    packages.append(name)
                     self._add(Path(name), name, "installed package")
         self._progress.step("collecting Python's standard library")
         if options.trim:
             if not self._scripts:
                 raise ConfigError("--trim needs a script: what it imports is what remains")
-            folders = [*search, os.path.dirname(self._scripts[0])]
+            folder_of_script = [os.path.dirname(self._scripts[0])]
             interpreter.add_modules(
-                self.tree, self._libraries, self._scripts, folders, options.include
+                self.tree,
+                self._libraries,
+                self._scripts,
+                folder_of_script,
+                packages,
+                options.include,
             )
         else:
             interpreter.add_library(self.tree, self._libraries, tests=options.tests)

@@ -192,7 +192,7 @@ class Libraries:
     def _cached(self) -> dict[str, list[str]]:
         if self._cache is None:
             source = self._source(CACHE)
-            data = source.read_bytes() if isinstance(source, Path) else source or b""
+            data = b"" if source is None else _contents(source)
             try:
                 self._cache = ldcache.parse(data) if data else {}
             except ldcache.CacheError as error:
@@ -202,10 +202,14 @@ class Libraries:
 
     def _musl_folders(self) -> list[str]:
         source = self._source(MUSL_PATH)
-        if not isinstance(source, Path):
+        if source is None:
             return list(MUSL_FOLDERS)
-        words = source.read_text(errors="surrogateescape").replace("\n", ":").split(":")
+        words = os.fsdecode(_contents(source)).replace("\n", ":").split(":")
         return [word for word in words if word.startswith("/")]
+
+
+def _contents(source: Path | bytes) -> bytes:
+    return source if isinstance(source, bytes) else source.read_bytes()
 
 
 def read_elf(source: Path | bytes) -> elf.Elf:

@@ -37,6 +37,24 @@ _TESTS = {"test", "tests", "idle_test"}
 _TEST_EXTENSIONS = ("_test", "_ctypes_test", "_xx", "xx")
 _NOT_LINUX = (".exe", ".bat", ".ps1", ".pyc")
 
+# Modules that only tools for developers and graphical programs need.  Much of the library imports
+# them in some rare branch, and they import half of the rest.
+RARE = (
+    "_tkinter",
+    "distutils",
+    "doctest",
+    "ensurepip",
+    "idlelib",
+    "lib2to3",
+    "pdb",
+    "pydoc",
+    "rlcompleter",
+    "test",
+    "tkinter",
+    "turtle",
+    "unittest",
+)
+
 # Modules that C code and the start of the interpreter import, which no source tells.
 HIDDEN = (
     "_compat_pickle",
@@ -126,26 +144,26 @@ class Interpreter:
         libraries: Libraries,
         scripts: Sequence[str],
         path: Sequence[str],
+        packages: Sequence[str],
         include: Sequence[str],
-    ) -> list[str]:
-        """Bring the part of the library that is imported; imported files that are not of it."""
+    ) -> None:
+        """Bring what scripts (``path``: where their modules are) and packages import of it."""
         request = {
             "do": "modules",
             "scripts": list(scripts),
             "path": list(path),
+            "packages": list(packages),
             "modules": [*HIDDEN, *include],
             "required": list(include),
+            "excludes": RARE,
         }
         why = f"imported, of the standard library of Python {self.version}"
-        own, others = [], []
+        own = []
         for found in self.ask(request, options=["-S", "-s"]):
             inside = found.removeprefix(f"{self.stdlib}/")
-            if inside.startswith(("site-packages/", "dist-packages/")):
-                others.append(found)
-            elif inside != found or found.startswith(f"{self.dynload}/"):
+            is_installed = inside.startswith(("site-packages/", "dist-packages/"))
+            if found.startswith((f"{self.stdlib}/", f"{self.dynload}/")) and not is_installed:
                 own.append(tree.add_host(found, why))
-            else:
-                others.append(found)
         tree.add_host(f"{self.stdlib}/os.py", why)  # by which the interpreter finds its library
         if os.path.isdir(self.dynload):
             tree.add_folder(self.dynload, why)
@@ -153,7 +171,6 @@ class Interpreter:
             if name.startswith("_sysconfigdata"):
                 tree.add_host(f"{self.stdlib}/{name}", why)
         _add_objects(libraries, own)
-        return others
 
     def compile(self, tree: Tree, scratch: Path, at: Callable[[float], None]) -> None:
         """Add bytecode for every .py of the image; it is loaded without a look at the source."""

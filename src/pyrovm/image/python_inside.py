@@ -12,6 +12,8 @@ import sys
 if sys.path and sys.path[0] == __file__.rpartition("/")[0]:
     del sys.path[0]  # the modules beside this file are none of this interpreter's
 
+AT_START = list(sys.modules.values())  # what the interpreter itself imports
+
 import ast
 import json
 import os
@@ -59,16 +61,31 @@ def modules(request: dict[str, Any]) -> list[str]:
     """The files of all modules that the scripts and modules import, as far as their code tells."""
     import modulefinder
 
-    finder = modulefinder.ModuleFinder(path=[*request["path"], *sys.path])
-    for script in request["scripts"]:
-        finder.run_script(script)
+    sources = [*request["scripts"]]
+    for folder in request["packages"]:
+        for top, _, files in os.walk(folder):
+            sources += [os.path.join(top, name) for name in files if name.endswith(".py")]
+    asked = {name.partition(".")[0] for source in sources for name, _ in _imports(source)}
+    asked.update(name.partition(".")[0] for name in request["required"])
+    finder = modulefinder.ModuleFinder(
+        path=[*request["packages"], *request["path"], *sys.path],
+        excludes=[name for name in request["excludes"] if name not in asked],
+    )
+    # not finder.run_script: it cannot take the parts of a package one by one
+    for name, parts in sorted(
+        {found for script in request["scripts"] for found in _imports(script)}
+    ):
+        try:
+            finder.import_hook(name, None, list(parts))
+        except ImportError:
+            continue  # for another system or version; the script knows
     for name in request["modules"]:
         try:
             finder.import_hook(name)
         except ImportError:
             if name in request["required"]:
                 raise SystemExit(f"no module {name}") from None
-    both = [*finder.modules.values(), *sys.modules.values()]
+    both = [*finder.modules.values(), *AT_START]
     found = {getattr(module, "__file__", None) or "" for module in both}
     return sorted(os.path.abspath(path) for path in found if path and os.path.isfile(path))
 
@@ -79,7 +96,7 @@ def local_modules(request: dict[str, Any]) -> list[str]:
     found: set[str] = set()
     left = [os.path.abspath(request["script"])]
     while left:
-        for name in _imports(left.pop()):
+        for name in {dotted.partition(".")[0] for dotted, _ in _imports(left.pop())}:
             for path in (os.path.join(folder, name), os.path.join(folder, name + ".py")):
                 is_package = os.path.isdir(path) and os.path.exists(path + "/__init__.py")
                 is_module = os.path.isfile(path) and path.endswith(".py")
@@ -98,19 +115,20 @@ def local_modules(request: dict[str, Any]) -> list[str]:
     return sorted(found)
 
 
-def _imports(path: str) -> set[str]:
+def _imports(path: str) -> set[tuple[str, tuple[str, ...]]]:
+    """What a file imports absolutely: (module, what of it)."""
     with open(path, "rb") as file:
         try:
             tree = ast.parse(file.read(), path)
-        except (SyntaxError, ValueError) as error:
-            raise SystemExit(f"{path}: {error}") from None
-    names: set[str] = set()
+        except (SyntaxError, ValueError):
+            return set()  # it fails when it is run, and says so better
+    found: set[tuple[str, tuple[str, ...]]] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            names.update(alias.name.partition(".")[0] for alias in node.names)
+            found.update((alias.name, ()) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
-            names.add(node.module.partition(".")[0])
-    return names
+            found.add((node.module, tuple(alias.name for alias in node.names)))
+    return found
 
 
 if __name__ == "__main__":
