@@ -75,11 +75,13 @@ def main() -> int:
             machine.about(), questions.topics(names), [runner.answers[name] for name in names]
         )
         _sum_up(results, runner, time.monotonic() - begin)
-        target = options.json or (None if options.question else RESULTS)
-        if runner.failed:
-            return 1  # what is not whole does not replace what is
+        target = options.json
+        if target is None and not options.question and not runner.failed:
+            target = RESULTS  # what is not whole does not replace what is
         if target:
             target.write_text(results.dumps())
+        if runner.failed:
+            return 1
     if options.docs or options.docs_only:
         write_page()
     return 0
