@@ -37,7 +37,8 @@ UTC = (
 )
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-ENV = {"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8"}
+# no LANG: locales other than C are files, which are not there
+ENV = {"PATH": PATH, "HOME": "/root"}
 
 
 def add(tree: Tree) -> None:

@@ -169,6 +169,8 @@ class Draft:
         folder = os.path.dirname(path)
         if folder not in base.PATH.split(":"):
             self.env["PATH"] = f"{folder}:{base.PATH}"
+        # in the C locale Python uses UTF-8 anyway, once it has looked for a better locale in vain
+        self.env["PYTHONCOERCECLOCALE"] = "0"
         self.argv = [path]
         self.inputs.update(self._python.inputs)
 
