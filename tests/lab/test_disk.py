@@ -27,7 +27,7 @@ def test_disks_of_a_linux_guest(scenario, guest_assets):
     # limits on a live drive
     assert found["unlimited events"] == found["again events"] == 0
     assert found["limited events"] > 0
-    assert found["limited bytes"] >= 4 << 20
+    assert found["limited bytes"] >= 1 << 20
     assert found["config"] == ["/tmp/second", None]
     assert found["complaints"] == []
     assert found["status"] == 0

@@ -88,11 +88,11 @@ with Guest(drives=drives) as guest:
     report["after bad path"] = guest.run("dd if=/dev/vdd bs=8 count=1 2>&-")
 
     # a rate limit slows a live drive down, and goes again
-    read = "echo 3 >/proc/sys/vm/drop_caches; dd if=/dev/vdd of=/dev/null bs=64k 2>/dev/null"
+    read = "echo 3 >/proc/sys/vm/drop_caches; dd if=/dev/vdd of=/dev/null bs=64k count=16 2>&-"
     guest.metrics()
     guest.run(read)
     report["unlimited events"] = guest.metrics()["block_swap"]["rate_limiter_throttled_events"]
-    guest.set_drive("swap", rate_limiter={"bandwidth": {"size": MIB, "refill_time": 100}})
+    guest.set_drive("swap", rate_limiter={"bandwidth": {"size": MIB // 8, "refill_time": 200}})
     guest.run(read)
     metrics = guest.metrics()
     report["limited events"] = metrics["block_swap"]["rate_limiter_throttled_events"]

@@ -23,7 +23,7 @@ def fault(call):
 def last_words(guest):
     """The log's last messages, without their stamps and what the vCPUs still did meanwhile."""
     messages = [line.partition("] ")[2] for line in guest.log.splitlines()]
-    return [message for message in messages if "unknown port" not in message][-3:]
+    return [m for m in messages if "unknown port" not in m and "suppressed" not in m][-3:]
 
 
 # ------------------------------------------------------------------ pause and resume

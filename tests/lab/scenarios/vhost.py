@@ -64,7 +64,7 @@ report["kernel threads"] = kernel_threads(guest.pid)
 guest.run(f"ip link set eth0 up; ip addr add {GUEST}/24 dev eth0; ping -c 1 -W 5 {HOST}")
 report["fetched"] = guest.run(f"wget -q -O - http://{HOST}:8000/ | wc -c")
 guest.run("mkdir /t; mount -t ext4 -o ro /dev/vda /t; mount -t devtmpfs dev /t/dev")
-guest.run(f"{SOCAT} VSOCK-LISTEN:5000,fork,reuseaddr PIPE &")
+guest.run(f"{SOCAT} -b 4096 VSOCK-LISTEN:5000,fork,reuseaddr PIPE &")
 guest.run(
     "until grep -q 1388 /proc/net/vsock 2>/dev/null || [ $((n=n+1)) -gt 20 ]; do sleep 0.1; done"
 )

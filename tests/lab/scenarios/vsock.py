@@ -45,19 +45,23 @@ with Guest(vsock=Vsock(cid=42), drives=[Drive(asset("tools.ext4"), read_only=Tru
         guest.connect_vsock(5000)
     except MicroVMError as error:
         report["refused"] = str(error)
-    guest.run(f"{SOCAT} VSOCK-LISTEN:5000,fork,reuseaddr PIPE &")
+    # Blocks of a page: a larger one may not fit a pipe that has some room, and socat, which is all
+    # that reads from it, would wait for itself.
+    guest.run(f"{SOCAT} -b 4096 VSOCK-LISTEN:5000,fork,reuseaddr PIPE &")
 
     def connect():
         for _ in range(100):
             try:
-                return guest.connect_vsock(5000)
+                connection = guest.connect_vsock(5000)
+                connection.settimeout(60)
+                return connection
             except MicroVMError:  # socat takes its time to listen
                 guest.run("sleep 0.1")
         raise AssertionError("no echo in the guest")
 
     connection = connect()
     report["echo"] = digest(exchange(connection, DATA)) == digest(DATA)
-    several = [guest.connect_vsock(5000) for _ in range(5)]
+    several = [connect() for _ in range(5)]
     for number, each in enumerate(several):
         each.sendall(b"connection %d" % number)
     report["several"] = [each.recv(64).decode() for each in several]
@@ -75,6 +79,7 @@ with Guest(vsock=Vsock(cid=42), drives=[Drive(asset("tools.ext4"), read_only=Tru
             f"{SOCAT} -t 30 - VSOCK-CONNECT:2:6000 </tmp/sent >/tmp/answer & "
         )
         with listener.accept()[0] as connection:
+            connection.settimeout(60)
             got = bytearray()
             while chunk := connection.recv(65536):
                 got.extend(chunk)
