@@ -23,6 +23,7 @@ KERNELS = {
     "unikraft": ("linux64.c", WIDE, 0x100000, 0),
     "osv": ("linux64.c", WIDE, 0x200000, 1 << 30),
     "linux": ("linux64.c", WIDE, 0x200000, 0xFFFFFFFF80000000),
+    "virtio": ("virtio.c", WIDE, 0x100000, 0),
     "multiboot": ("multiboot.c", NARROW, 0x100000, 0),
 }
 
@@ -40,3 +41,9 @@ def build(name: str, folder: Path) -> Path:
         subprocess.run(command, check=True)
         part.rename(kernel)
     return kernel
+
+
+def write_disk(path: Path | str) -> None:
+    """A disk of 16 sectors, each beginning with its number."""
+    with open(path, "wb") as disk:
+        disk.write(b"".join(b"sector %-9d" % n + bytes(496) for n in range(16)))

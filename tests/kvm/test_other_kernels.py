@@ -135,6 +135,7 @@ def test_the_multiboot_protocol(kernel, tmp_path):
     assert [found[word] for word in ("magic", "protected", "paging", "interrupts")] == [*"1100"]
     assert found["cmdline"] == "[multiboot one]"
     assert found["loader"] == "[pyrovm]"
+    assert found["lint0"] == str(0x700), "ExtINT, not masked"
     assert (found["lower"], found["upper"]) == ("639", str(15 << 10))
     assert (found["modules"], found["aligned"], found["first"]) == ("1", "1", "66")
     assert ("size", "4097") in lines
@@ -146,6 +147,14 @@ def test_devices_are_announced_before_the_programs_arguments(kernel, tmp_path):
     found = dict(run(kernel("multiboot"), "--drive", tmp_path / "disk", command=["arg"])[0])
     assert found["cmdline"] == "[multiboot virtio_mmio.device=4K@0xc0001000:5 -- arg]"
     assert (found["virtio"], found["version"], found["device"]) == ("1", "2", "2")
+
+
+def test_a_disk_is_found_by_its_word_and_interrupts_through_the_pic(kernel, tmp_path):
+    kernel_guest.write_disk(tmp_path / "disk")
+    found = dict(run(kernel("virtio"), "--drive", tmp_path / "disk")[0])
+    assert (found["address"], found["line"], found["version"]) == (str(0xC0001000), "5", "2")
+    assert (found["reason"], found["used"], found["result"]) == ("1", "1", "0")
+    assert found["sector"].split() == ["3"]
 
 
 def test_a_kernel_can_be_started_in_another_way_than_it_asks_for(kernel):

@@ -84,6 +84,14 @@ def test_the_multiboot_protocol(found):
     kernel = lines(found, "multiboot")
     assert (kernel["magic"], kernel["protected"], kernel["paging"]) == ("1", "1", "0")
     assert (kernel["virtio"], kernel["version"], kernel["device"]) == ("1", "2", "2")
+    assert kernel["lint0"] == str(0x700), "ExtINT, not masked"
+
+
+def test_a_disk_is_found_by_its_word_and_interrupts_through_the_pic(found):
+    kernel = lines(found, "virtio")
+    assert (kernel["line"], kernel["version"], kernel["reason"]) == ("5", "2", "1")
+    assert (kernel["used"], kernel["result"]) == ("1", "0")
+    assert "sector 3" in found["virtio"][1]
 
 
 def test_what_is_linux_finds_what_it_always_found(found):

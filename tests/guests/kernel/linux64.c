@@ -1,11 +1,8 @@
 /* Enters by the 64-bit Linux protocol and says what it finds, as Unikraft and OSv look at it. */
+#include "interrupt.h"
 #include "kernel.h"
 
 struct e820 { uint64_t addr, size; uint32_t type; } __attribute__((packed));
-
-static struct { uint64_t low, high; } idt[48];
-static volatile uint32_t ticks;
-static uint64_t gdt[3] = { 0, 0x00af9b000000ffff, 0x00cf93000000ffff };
 
 static uint32_t at32(const uint8_t *base, int offset)
 {
@@ -52,39 +49,15 @@ static void say_cpu(void)
 	say_number("fsgsbase", b & 1);
 }
 
-__attribute__((naked, used)) static void tick(void)
-{
-	__asm__ volatile("push %%rax\n\tlock incl %0\n\tmov $0x20, %%al\n\tout %%al, $0x20\n\t"
-			 "pop %%rax\n\tiretq" : "+m"(ticks));
-}
-
 /* Sleeps until the timer's interrupt, by the 8259 alone and a local APIC left as it was. */
 static void say_interrupt(void)
 {
-	struct { uint16_t limit; void *base; } __attribute__((packed)) table = { sizeof idt - 1, idt };
-	struct { uint16_t limit; void *base; } __attribute__((packed)) gdtr = { sizeof gdt - 1, gdt };
-	uint64_t handler;
-
-	__asm__ volatile("lea tick(%%rip), %0" : "=r"(handler));
-	idt[32].low = (handler & 0xffff) | 8 << 16 | 0x8e00ull << 32 | (handler >> 16 & 0xffff) << 48;
-	idt[32].high = handler >> 32;
-	__asm__ volatile("lgdt %0\n\tlidt %1" :: "m"(gdtr), "m"(table));
-	out8(0x20, 0x11);
-	out8(0xa0, 0x11);
-	out8(0x21, 32);
-	out8(0xa1, 40);
-	out8(0x21, 4);
-	out8(0xa1, 2);
-	out8(0x21, 1);
-	out8(0xa1, 1);
-	out8(0x21, 0xfe);
-	out8(0xa1, 0xff);
+	enable_interrupt(0);
 	out8(0x43, 0x30);	/* channel 0, mode 0: once */
 	out8(0x40, 0xff);
 	out8(0x40, 0x0f);
-	while (!ticks)
-		__asm__ volatile("sti; hlt; cli");
-	say_number("ticks", ticks);
+	wait_for_interrupt();
+	say_number("ticks", interrupts);
 }
 
 __attribute__((used)) static void kernel(const uint8_t *params)

@@ -58,6 +58,7 @@ __attribute__((used)) static void kernel(uint32_t magic, const struct info *info
 		say_number("version", device[1]);
 		say_number("device", device[2]);
 	}
+	say_number("lint0", *(const volatile uint32_t *)0xfee00350);
 	say_pc();
 	leave(cmdline);
 }

@@ -12,6 +12,7 @@ import traceback
 
 from pyrovm.cli import run as run_command
 from pyrovm.cli import solo5
+from tests.fakes.kernel_guest import write_disk
 from tests.lab.guests import asset
 
 MEMORY = "--mem=8"
@@ -91,8 +92,7 @@ def wait_for(wire, beginning):
         pass
 
 
-with open("/tmp/disk", "wb") as disk:
-    disk.write(b"".join(b"sector %-9d" % n + bytes(496) for n in range(16)))
+write_disk("/tmp/disk")
 
 tender("hello", asset("hello"), "one", "two")
 tender("sse", asset("sse"))
@@ -117,5 +117,6 @@ network("ring", FRAMES * 5)
 kernel("unikraft", "--", "cpu", "interrupt")
 kernel("osv", "--", "cpu", "interrupt", "end=acpi")
 kernel("multiboot", "--drive", "/tmp/disk", "--", "end=debug")
+kernel("virtio", "--drive", "/tmp/disk")
 kernel("linux", "--cmdline", "cpu end=reset")
 json.dump(report, sys.stdout)
