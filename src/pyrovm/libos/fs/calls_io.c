@@ -169,7 +169,10 @@ CALL3(lseek, fd, offset, whence)
 
 	if (result)
 		return result;
-	result = f->ops->seek ? f->ops->seek(f, (s64)offset, (int)whence) : -ESPIPE;
+	if (whence > SEEK_MAX)
+		result = -EINVAL;
+	else
+		result = f->ops->seek ? f->ops->seek(f, (s64)offset, (int)whence) : -ESPIPE;
 	file_put(f);
 	return result;
 }

@@ -22,7 +22,7 @@ void unix_packet_destroy(struct unix_packet *p)
 
 /* ------------------------------------------------------------------------------------ sending */
 
-static long take_rights(struct unix_packet *p, const int *fds, u64 count)
+static long take_rights(struct unix_packet *p, const u8 *fds, u64 count)
 {
 	if (p->rights || count > UNIX_RIGHTS_MAX)
 		return -EINVAL;
@@ -30,8 +30,11 @@ static long take_rights(struct unix_packet *p, const int *fds, u64 count)
 	if (!p->rights)
 		return -ENOMEM;
 	for (u64 i = 0; i < count; i++) {
-		struct file *f = fd_get(fds[i]);
+		struct file *f;
+		int fd;
 
+		memcpy(&fd, fds + i * sizeof(fd), sizeof(fd));
+		f = fd_get(fd);
 		if (!f)
 			return -EBADF;
 		file_get(f);
@@ -57,7 +60,7 @@ static long take_control(struct unix_packet *p, const struct message *m)
 		if (h.length < sizeof(h) || h.length > m->control_length - at)
 			return -EINVAL;
 		if (h.level == SOL_SOCKET_LEVEL && h.type == SCM_RIGHTS_TYPE)
-			error = take_rights(p, (const int *)(control + at + sizeof(h)),
+			error = take_rights(p, control + at + sizeof(h),
 					    (h.length - sizeof(h)) / sizeof(int));
 		else if (h.level == SOL_SOCKET_LEVEL && h.type != SCM_CREDENTIALS_TYPE)
 			error = -EINVAL;
@@ -158,7 +161,7 @@ static void give_rights(struct unix_packet *p, struct message *m, u64 room, bool
 	u64 fits = room >= sizeof(h) ? MIN((room - sizeof(h)) / sizeof(int), p->right_count) : 0, given = 0;
 
 	if (fits && !user_check(m->control, sizeof(h) + fits * sizeof(int), true)) {
-		int *fds = (int *)((u8 *)m->control + sizeof(h));
+		u8 *fds = (u8 *)m->control + sizeof(h);
 
 		for (; given < fits; given++) {
 			struct file *f = p->rights[given];
@@ -168,7 +171,7 @@ static void give_rights(struct unix_packet *p, struct message *m, u64 room, bool
 			fd = file_install(f, m->flags & MSG_CMSG_CLOEXEC);
 			if (fd < 0)
 				break;
-			fds[given] = (int)fd;
+			memcpy(fds + given * sizeof(int), &(int){ (int)fd }, sizeof(int));
 		}
 	}
 	if (given) {
