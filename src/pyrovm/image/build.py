@@ -17,6 +17,7 @@ from pyrovm.image.which import find_source
 __all__ = ["Options", "build", "build_for_run"]
 
 _DEFAULTS = Options()
+_KEPT_S = 24 * 3600  # seconds for which an image stays that no program is started from
 
 
 def build(
@@ -58,6 +59,7 @@ def build_for_run(source: str, progress: Progress | None = None) -> index.Entry:
                 made = _make(draft, folder, default_name(source), progress)
                 image = store.add(folder, made, None)
             index.remember(source, image.digest, draft.inputs)
+            store.prune(min_age_s=_KEPT_S)  # what older versions of programs have left
             found = image.entry
     return found
 

@@ -149,6 +149,23 @@ def current() -> list[str]:
     return [records[2].decode("ascii") for records in found if records and _is_current(records)]
 
 
+def forget_stale() -> None:
+    """Remove the notes by which nothing is found any more."""
+    folder = os.path.join(home(), "index")
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return
+    for name in names:
+        path = os.path.join(folder, name)
+        records = None if name == LOCKS else _records(path)
+        if records is not None and not _is_current(records):
+            try:
+                os.unlink(path)
+            except FileNotFoundError:
+                pass  # another process did
+
+
 def remember(source: str, digest: str, inputs: Iterable[str]) -> None:
     """Note which image was made for ``source``, and the files and folders that decided over it."""
     key = _key(source)

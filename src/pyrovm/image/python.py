@@ -21,6 +21,7 @@ from pyrovm.image.which import find_program
 
 _INSIDE = Path(__file__).with_name("python_inside.py")
 _TIMEOUT = 600  # seconds; compiling a large set of packages takes some
+_PIP_TIMEOUT = 1800  # seconds; it may have to compile as well
 
 # What of the standard library is left out: it needs a screen, other programs or a compiler.
 _LEFT_OUT = {
@@ -206,7 +207,16 @@ class Interpreter:
         words += ["--no-compile", "--no-warn-script-location", "--target", str(into)]
         for file in requirements:
             words += ["-r", str(file)]
-        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        try:
+            done = subprocess.run(
+                words,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                check=False,
+                timeout=_PIP_TIMEOUT,
+            )
+        except subprocess.TimeoutExpired:
+            raise HostError(f"pip did not end within {_PIP_TIMEOUT} s") from None
         if done.returncode:
             said = (done.stderr or done.stdout).decode(errors="replace").strip()
             if "No module named pip" in said:

@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import os
 import secrets
+import time
 from pathlib import Path
 from typing import BinaryIO
 
@@ -137,16 +138,32 @@ def remove(word: str) -> str:
     for name, digest in names().items():
         if digest == found.digest:
             (home() / "names" / name).unlink(missing_ok=True)
-    with cache.scratch(home()) as folder, contextlib.suppress(FileNotFoundError):
-        os.rename(found.folder, folder / found.digest)  # unless somebody else removes it too
+    remove_folder(found.digest)
     return found.digest
 
 
-def prune() -> list[str]:
-    """Remove the images without a name that are not what a program is started from; digests."""
+def remove_folder(digest: str) -> None:
+    """Remove an image's folder at once, unless another process just did."""
+    with cache.scratch(home()) as folder, contextlib.suppress(FileNotFoundError):
+        os.rename(index.folder_of(digest), folder / digest)
+
+
+def prune(min_age_s: float = 0) -> list[str]:
+    """Remove the images without a name that no program is started from any more; their digests.
+
+    ``min_age_s`` (seconds) spares those that were made only now.
+    """
+    index.forget_stale()
     wanted = set(names().values()) | set(index.current())
-    present = [path.name for path in home().iterdir() if index.is_digest(path.name)]
-    return [remove(digest) for digest in sorted(present) if digest not in wanted]
+    removed = []
+    for path in sorted(home().iterdir()):
+        if not index.is_digest(path.name) or path.name in wanted:
+            continue
+        with contextlib.suppress(FileNotFoundError):  # another process removes it too
+            if time.time() - path.stat().st_mtime >= min_age_s:
+                remove_folder(path.name)
+                removed.append(path.name)
+    return removed
 
 
 def export(word: str, file: BinaryIO) -> Image:

@@ -287,6 +287,22 @@ def test_a_program_is_built_once_and_again_when_it_changes(hello, monkeypatch):
     assert [image.digest for image in store.installed()] == [second.digest]
 
 
+def test_images_of_programs_that_changed_long_ago_go_away(hello, tmp_path):
+    named = build(hello)
+    digests = []
+    for word in ("one", "two", "three"):
+        hello.write_text(HELLO.replace("hello", word))
+        digests.append(index.find_or_build([str(hello)]).digest)
+        if word == "one":
+            os.utime(index.folder_of(digests[0]), (0, 0))
+    os.utime(named.folder, (0, 0))
+    other = tmp_path / "other.c"
+    other.write_text(HELLO)
+    digests.append(index.find_or_build([str(other)]).digest)
+    present = {image.digest for image in store.installed()}
+    assert present == {named.digest, *digests[1:]}
+
+
 def test_a_changed_header_makes_a_new_image(hello):
     (hello.parent / "text.h").write_text('#define TEXT "one"\n')
     hello.write_text('#include "text.h"\n' + HELLO.replace('"hello"', "TEXT"))
