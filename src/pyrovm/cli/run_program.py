@@ -46,9 +46,11 @@ def main(argv: Sequence[str]) -> int:
 def _run(options: Options) -> int:
     from pyrovm.abi.libos import PV_FLAG_TRACE
     from pyrovm.libos import build
+    from pyrovm.unikernel.outside import Outside
     from pyrovm.unikernel.program import Program
     from pyrovm.unikernel.run import run
 
+    outside = Outside(options.allow, options.publish, options.volumes)
     image = find_image(options.command)
     found_ns = perf_counter_ns()
     env = {"PATH": DEFAULT_PATH, "HOME": "/", "HOSTNAME": options.hostname, **dict(image.env)}
@@ -64,8 +66,12 @@ def _run(options: Options) -> int:
         cwd=options.workdir or image.cwd,
         hostname=options.hostname,
         flags=PV_FLAG_TRACE if options.trace else 0,
+        folders=[(share.guest, share.read_only) for share in outside.shares],
     )
-    outcome = run(program, build.path(), timeout=options.timeout)
+    try:
+        outcome = run(program, build.path(), timeout=options.timeout, prepare=outside.attach)
+    finally:
+        outside.close()
     if outcome.panic:
         print(f"pyrovm run: the library OS has failed: {outcome.panic}", file=sys.stderr)
     if outcome.timed_out:

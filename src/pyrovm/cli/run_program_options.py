@@ -24,6 +24,12 @@ options:
   --memory SIZE         at most so much memory (default 512M)
   --cpus N              vCPUs (only 1 so far)
   -e, --env NAME=VALUE  set a variable of the environment; NAME alone takes ours
+  -v, --volume HOST:GUEST[:ro]
+                        let it use this folder of the host, at GUEST
+  -p, --publish [HOST_IP:]HOST_PORT:GUEST_PORT[/udp]
+                        let the host connect to a port of the program, at 127.0.0.1 if no
+                        HOST_IP is given; port 0 lets the host choose
+  --allow HOST[:PORT]   let the program connect there: a name, an address, CIDR, *.DOMAIN or *
   -w, --workdir FOLDER  start in this folder of the image
   --hostname NAME       (default pyrovm)
   --timeout SECONDS     end it after that time, with status 124
@@ -48,6 +54,9 @@ class Options:
         self.env: dict[str, str] = {}
         self.workdir = ""
         self.hostname = "pyrovm"
+        self.allow: list[str] = []
+        self.publish: list[str] = []
+        self.volumes: list[str] = []
         self.timeout: float | None = None
         self.trace = self.json = False
 
@@ -92,7 +101,22 @@ def _timeout(options: Options, value: str) -> None:
         raise ConfigError(f"--timeout: {value!r} given; seconds above 0 are needed")
 
 
+def _allow(options: Options, value: str) -> None:
+    options.allow.append(value)
+
+
+def _publish(options: Options, value: str) -> None:
+    options.publish.append(value)
+
+
+def _volume(options: Options, value: str) -> None:
+    options.volumes.append(value)
+
+
 WITH_VALUE = {
+    "--allow": _allow,
+    "--publish": _publish,
+    "--volume": _volume,
     "--memory": _memory,
     "--cpus": _cpus,
     "--env": _env,
@@ -101,7 +125,7 @@ WITH_VALUE = {
     "--timeout": _timeout,
 }
 SWITCHES = {"--trace": "trace", "--json": "json"}
-SHORT = {"-e": "--env", "-w": "--workdir", "-h": "--help"}
+SHORT = {"-e": "--env", "-p": "--publish", "-v": "--volume", "-w": "--workdir", "-h": "--help"}
 
 
 def is_kernel_run(argv: Sequence[str]) -> bool:

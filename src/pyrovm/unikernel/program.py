@@ -32,8 +32,9 @@ class Program:
         hostname: str = "pyrovm",
         stack_size: int = STACK_SIZE,
         flags: int = 0,
+        folders: Sequence[tuple[str, bool]] = (),
     ) -> None:
-        """Check what was given.
+        """Check what was given.  ``folders`` are where the host's are mounted, and if read-only.
 
         Raises:
             ConfigError: the memory is too small, or no multiple of 2 MiB.
@@ -47,6 +48,7 @@ class Program:
         self.flags = flags
         self.stack_size = stack_size
         self._texts = [exe, cwd, hostname]
+        self._folders = list(folders)
         self._argv = list(argv)
         self._env = [f"{key}={value}" for key, value in env.items()]
 
@@ -56,7 +58,8 @@ class Program:
         Raises:
             ConfigError: one has a NUL, or together they are longer than 256 KiB.
         """
-        words = [os.fsencode(word) for word in (*self._texts, *self._argv, *self._env)]
+        paths = (path for path, _ in self._folders)
+        words = [os.fsencode(word) for word in (*self._texts, *self._argv, *self._env, *paths)]
         for word in words:
             if b"\0" in word:
                 raise ConfigError(f"argument or environment: {word!r} has a NUL byte")
@@ -80,5 +83,9 @@ class Program:
         boot.argv_offset = offsets[3]
         boot.envc = len(self._env)
         boot.env_offset = offsets[3 + len(self._argv)]
+        boot.share_count = len(self._folders)
+        for n, (_, read_only) in enumerate(self._folders):
+            boot.shares[n].path_offset = offsets[3 + len(self._argv) + len(self._env) + n]
+            boot.shares[n].read_only = read_only
         boot.stack_size = self.stack_size
         boot.umask = 0o022

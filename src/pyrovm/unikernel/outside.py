@@ -1,0 +1,91 @@
+"""What a program may touch outside of its VM: the network under its policy, folders of the host."""
+
+from __future__ import annotations
+
+import os
+
+from pyrovm.abi import libos as abi
+from pyrovm.errors import ConfigError, PyrovmError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from pyrovm.unikernel.calls import Calls
+    from pyrovm.unikernel.policy import Policy
+    from pyrovm.unikernel.share import Share
+
+STDERR = 2
+
+
+class Outside:
+    """The rules as given on the command line; :meth:`attach` is run()'s ``prepare``."""
+
+    def __init__(
+        self,
+        allow: Iterable[str] = (),
+        publish: Iterable[str] = (),
+        folders: Iterable[str] = (),
+    ) -> None:
+        """Parse the rules and open the folders.
+
+        Raises:
+            ConfigError: a rule is malformed.
+            HostError: a folder cannot be opened.
+        """
+        self._policy: Policy | None = None
+        self.shares: list[Share] = []
+        rules, texts = (list(allow), list(publish)), list(folders)
+        if any(rules):
+            from pyrovm.unikernel.policy import Policy
+
+            self._policy = Policy(*rules)
+        if len(texts) > abi.PV_SHARES_MAX:
+            raise ConfigError(f"-v: {len(texts)} folders given; {abi.PV_SHARES_MAX} are possible")
+        for text in texts:
+            self._add_share(text)
+
+    def _add_share(self, text: str) -> None:
+        from pyrovm.unikernel.share import Share
+
+        try:
+            self.shares.append(Share(text))
+        except PyrovmError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the folders."""
+        while self.shares:
+            self.shares.pop().close()
+
+    def attach(self, calls: Calls) -> Callable[[], None]:
+        """Serve the guest's calls about all this; what to call when it has ended."""
+        closers: list[Callable[[], None]] = []
+
+        def first_socket(a: int, b: int, c: int, d: int, e: int, f: int) -> int:
+            # What most programs never use costs nothing before that.
+            from pyrovm.unikernel.policy import Policy
+            from pyrovm.unikernel.sockets import Sockets
+
+            sockets = Sockets(calls, self._policy or Policy(), _log)
+            closers.append(sockets.close)
+            return calls.handlers[abi.PV_SOCKET](a, b, c, d, e, f)
+
+        def finish() -> None:
+            for close in closers:
+                close()
+
+        calls.handlers[abi.PV_SOCKET] = first_socket
+        if self.shares:
+            from pyrovm.unikernel.folders import Folders
+
+            Folders(calls, self.shares)
+        return finish
+
+
+def _log(text: str) -> None:
+    try:
+        os.write(STDERR, f"pyrovm: {text}\n".encode())
+    except OSError:  # closed or full: the program gets its error all the same
+        pass
