@@ -14,6 +14,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 PACKAGES_PYTHON := python3-venv
 PACKAGES_LINT := gcc libc6-dev linux-libc-dev
 PACKAGES_IMAGE := erofs-utils gcc libc6-dev musl-tools
+PACKAGES_TEST := acpica-tools cpio $(PACKAGES_IMAGE)
 PACKAGES_LAB := qemu-system-x86 e2fsprogs busybox-static util-linux socat iperf3 curl iproute2
 
 .DEFAULT_GOAL := help
@@ -25,13 +26,13 @@ help: ## what can be made
 run: $(STAMPS)/packages-image $(STAMPS)/lab ## boot a Debian guest and show what can be done with it
 	@$(VENV)/python -m pyrovm.cli.main demo
 
-test: $(STAMPS)/packages-image $(STAMPS)/lab ## all tests that this machine can run
+test: $(STAMPS)/packages-test $(STAMPS)/lab ## all tests that this machine can run
 	@$(VENV)/pytest -n auto --dist worksteal $(PYTEST_ARGS)
 
-test-unit: $(STAMPS)/packages-image $(STAMPS)/venv ## tests that need nothing but Python
+test-unit: $(STAMPS)/packages-test $(STAMPS)/venv ## tests that need nothing but Python
 	@$(VENV)/pytest -n auto $(PYTEST_ARGS) tests/unit
 
-test-kvm: $(STAMPS)/packages-image $(STAMPS)/venv ## tests that need a /dev/kvm of any kind
+test-kvm: $(STAMPS)/packages-test $(STAMPS)/venv ## tests that need a /dev/kvm of any kind
 	@$(VENV)/pytest $(PYTEST_ARGS) tests/kvm
 
 test-lab: $(STAMPS)/lab ## Linux guests on the software-emulated KVM host
@@ -93,6 +94,10 @@ $(STAMPS)/packages-lint: Makefile | $(STAMPS)
 
 $(STAMPS)/packages-image: Makefile | $(STAMPS)
 	$(call install,$(PACKAGES_IMAGE))
+	@touch $@
+
+$(STAMPS)/packages-test: Makefile | $(STAMPS)
+	$(call install,$(PACKAGES_TEST))
 	@touch $@
 
 .PHONY: install-lab
