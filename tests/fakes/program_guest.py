@@ -1,11 +1,12 @@
 """Programs of tests/guests/programs: compiled, and run as a process or in a VM of their own."""
 
 import functools
+import os
 import subprocess
 import sys
 from pathlib import Path
 
-from pyrovm.guest import programs
+from pyrovm.guest import cache, programs
 
 SOURCES = Path(__file__).resolve().parents[1] / "guests" / "programs"
 TIMEOUT = 120  # seconds; the machine may be busy
@@ -47,7 +48,12 @@ def run_process(*words, **options):
 def run_vm(*words, options=(), **more):
     """Run it with ``pyrovm run``; ``options`` are pyrovm's."""
     command = [sys.executable, "-m", "pyrovm.cli.main", "run", *options, "--"]
-    return _run([*command, *(str(word) for word in words)], **more)
+    return _run([*command, *(str(word) for word in words)], env=environment(), **more)
+
+
+def environment():
+    """Ours, with a cache of its own: the user's is not filled with images of tests."""
+    return {**os.environ, "PYROVM_CACHE": str(cache.folder("tests", "programs"))}
 
 
 def _run(command, **options):

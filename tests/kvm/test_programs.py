@@ -10,7 +10,14 @@ import time
 import pytest
 
 from tests.fakes import program_guest
-from tests.fakes.program_guest import COMPILERS, TIMEOUT, compile_program, run_process, run_vm
+from tests.fakes.program_guest import (
+    COMPILERS,
+    TIMEOUT,
+    compile_program,
+    environment,
+    run_process,
+    run_vm,
+)
 
 pytestmark = [
     pytest.mark.kvm,
@@ -134,7 +141,7 @@ def test_a_program_that_spins_for_ever_is_ended_after_the_timeout(ends):
 def test_a_signal_reaches_the_program(ends, how, number):
     command = [sys.executable, "-m", "pyrovm.cli.main", "run", "--", str(ends), how]
     run_vm(ends, "t")  # its image is made now
-    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, env=environment()) as process:
         time.sleep(1)
         process.send_signal(number)
         assert process.wait(TIMEOUT) == 128 + number
@@ -143,7 +150,7 @@ def test_a_signal_reaches_the_program(ends, how, number):
 
 def test_a_reader_that_has_seen_enough_ends_the_program(ends):
     command = [sys.executable, "-m", "pyrovm.cli.main", "run", "--", str(ends), "o"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment()) as process:
         assert process.stdout.read(100_000).startswith(b"yyyy")
         process.stdout.close()
         assert process.wait(TIMEOUT) == 128 + signal.SIGPIPE
