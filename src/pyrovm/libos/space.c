@@ -252,8 +252,8 @@ long space_map(u64 address, u64 length, int prot, int flags, struct file *file, 
 	if (file) {
 		if (!file->ops->page)
 			return -ENODEV;
-		error = file->ops->page(file, offset, false, &gpa);
-		if (error == -ENODEV)
+		error = file->ops->page(file, offset, flags & MAP_SHARED && prot & PROT_WRITE, &gpa);
+		if (error == -ENODEV || error == -EPERM)
 			return error;
 	}
 	if (flags & MAP_FIXED) {

@@ -187,7 +187,9 @@ static long regular_page(struct file *f, u64 offset, bool write, u64 *gpa)
 		return -ENXIO; /* the program gets SIGBUS */
 	if (write && i->seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE))
 		return -EPERM;
-	if (!write) {
+	/* The image's own page is handed out only where it can never be written to through this file, also
+	 * not after mprotect().  Who maps it so keeps it if the file is written to later. */
+	if (!write && (f->flags & O_ACCMODE) == O_RDONLY) {
 		page = ram_page(&i->ram, offset >> PAGE_SHIFT);
 		if (!page && offset < i->image.size)
 			page = erofs_page(&i->image, offset);
