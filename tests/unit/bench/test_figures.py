@@ -1,7 +1,7 @@
 import pytest
 
 from bench.figures import Answer, Detail, Figure, Sample
-from bench.page import page
+from bench.page import PAGE, RESULTS, page
 from bench.results import Results, Topic
 
 
@@ -69,3 +69,9 @@ def test_the_page_shows_every_figure_detail_and_reason():
     assert "exits: by us." in text
     assert "### What they are\n\n| exit | times |\n| --- | --- |\n| IO | 7 |\n" in text
     assert "- disk: no compiler\n" in text
+
+
+def test_the_page_in_the_documentation_fits_the_results_file():
+    assert PAGE.read_text() == page(Results.loads(RESULTS.read_text())), (
+        "make it anew: python bench/run.py --docs-only"
+    )
