@@ -96,11 +96,12 @@ static long map_range(const struct vma *v, u64 start, u64 end, bool copy)
 
 static void populate(const struct vma *v, u64 start, u64 end)
 {
-	bool writes = v->prot & PROT_WRITE && !(v->flags & MAP_SHARED);
+	/* Files open for writing may have holes, which get pages as well. */
+	bool takes_memory = !v->file || v->prot & PROT_WRITE || (v->file->flags & O_ACCMODE) != O_RDONLY;
 
 	if (v->prot == PROT_NONE || v->flags & MAP_GROWSDOWN)
 		return;
-	if ((!v->file || writes) && !is_plentiful(end - start))
+	if (takes_memory && !is_plentiful(end - start))
 		return;
 	if (v->file) /* nothing behind the file's end */
 		end = MIN(end, v->start + ALIGN_UP(MAX(file_size(v->file), v->offset) - v->offset, PAGE_SIZE));

@@ -17,10 +17,10 @@ long open_entry(struct dentry *entry, u32 flags, struct file **opened)
 	struct file *f;
 	long error = 0;
 
-	if (S_ISLNK(i->mode) && !(flags & O_PATH))
-		return -ELOOP;
 	if (flags & O_DIRECTORY && !S_ISDIR(i->mode))
 		return -ENOTDIR;
+	if (S_ISLNK(i->mode) && !(flags & O_PATH))
+		return -ELOOP;
 	if (S_ISDIR(i->mode) && (is_writing(flags) || flags & (O_CREAT | O_TRUNC)))
 		return -EISDIR;
 	if (i->ops->is_read_only && S_ISREG(i->mode) && is_writing(flags))

@@ -128,12 +128,12 @@ CALL1(epoll_create1, flags)
 
 /* ------------------------------------------------------------------------------- epoll_ctl */
 
-static struct item *find(struct epoll *e, int fd, const struct file *f)
+static struct item *find(const struct epoll *e, int fd, const struct file *f)
 {
 	struct item *item;
 
-	list_each(item, &e->items, link)
-		if (item->fd == fd && item->file == f)
+	list_each(item, &f->watches, watch) /* a file is in few sets, a set has many files */
+		if (item->epoll == e && item->fd == fd)
 			return item;
 	return NULL;
 }
@@ -163,7 +163,7 @@ static long add(struct epoll *e, int fd, struct file *f, const struct epoll_even
 	item = kalloc(sizeof(*item));
 	if (!item)
 		return -ENOMEM;
-	*item = (struct item){ .epoll = e, .file = f, .fd = fd, .events = event->events,
+	*item = (struct item){ .epoll = e, .file = f, .fd = fd, .events = event->events | POLLERR | POLLHUP,
 			       .data = event->data, .waiter = { .wake = item_wake } };
 	list_init(&item->ready);
 	list_init(&item->waiter.link);
@@ -178,7 +178,7 @@ static long modify(struct item *item, const struct epoll_event *event)
 {
 	if ((item->events | event->events) & EPOLLEXCLUSIVE)
 		return -EINVAL;
-	item->events = event->events;
+	item->events = event->events | POLLERR | POLLHUP;
 	item->data = event->data;
 	list_remove(&item->waiter.link);
 	if (ask(item, &item->waiter))
@@ -283,6 +283,10 @@ static long do_wait(u64 epoll_fd, u64 to, u64 max, u64 deadline)
 			break;
 		}
 		result = collect(f->data, (struct epoll_event *)to, max);
+		if (!result && !deadline && host_is_armed()) { /* who does not sleep asks the host here */
+			host_wait(0);
+			result = collect(f->data, (struct epoll_event *)to, max);
+		}
 		if (result || !deadline)
 			break;
 		poll_waiter_init(&waiter, &table);

@@ -251,7 +251,8 @@ CALL3(fcntl, fd_number, command, argument)
 		table[fd].close_on_exec = argument & FD_CLOEXEC;
 		return 0;
 	case F_GETFL:
-		return (long)(f->flags | (is_path ? 0 : 0100000)); /* O_LARGEFILE, as on x86-64 */
+		/* O_LARGEFILE, as all that was opened by name has it on x86-64 */
+		return (long)(f->flags | (is_path || !(f->entry || f->ops == &regular_ops) ? 0 : 0100000));
 	case F_SETFL:
 		f->flags = (f->flags & ~(u32)SETTABLE) | ((u32)argument & SETTABLE);
 		return 0;

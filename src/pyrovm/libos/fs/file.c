@@ -1,5 +1,5 @@
 /* Open files, and what is the same for all kinds of them. */
-#include "../calls.h"
+#include "../socket.h"
 #include "fs.h"
 
 struct file *file_create(const struct file_ops *ops, u32 flags, void *data)
@@ -205,8 +205,30 @@ long file_wait(struct file *f, u32 events, u64 deadline)
 	return error;
 }
 
+/* Until when a call on f sleeps: sockets may have a time-out. */
+static u64 patience(struct file *f, bool write)
+{
+	const struct socket *s = f->data;
+
+	if (!f->ops->socket)
+		return FOREVER;
+	return socket_deadline(write ? s->send_timeout : s->receive_timeout);
+}
+
+/* Sleep until reading or writing may go on: 0, or what the call returns. */
+static long sleep_for(struct file *f, bool write, u64 deadline)
+{
+	long error = file_wait(f, write ? POLLOUT : POLLIN, deadline);
+
+	if (error == -EINTR && deadline == FOREVER)
+		return -ERESTARTSYS;
+	return error == -ETIMEDOUT ? -EAGAIN : error;
+}
+
 long file_read(struct file *f, struct io *io, u64 *position)
 {
+	u64 deadline = patience(f, false);
+
 	for (;;) {
 		long n = io_check(io, true);
 
@@ -214,14 +236,15 @@ long file_read(struct file *f, struct io *io, u64 *position)
 			n = f->ops->read ? f->ops->read(f, io, position) : -EINVAL;
 		if (n != -EAGAIN || f->flags & O_NONBLOCK)
 			return n;
-		n = file_wait(f, POLLIN, FOREVER);
+		n = sleep_for(f, false, deadline);
 		if (n)
-			return n == -EINTR ? -ERESTARTSYS : n;
+			return n;
 	}
 }
 
 long file_write(struct file *f, struct io *io, u64 *position)
 {
+	u64 deadline = patience(f, true);
 	long done = 0, n;
 
 	do {
@@ -231,9 +254,7 @@ long file_write(struct file *f, struct io *io, u64 *position)
 		if (n > 0)
 			done += n;
 		if (n == -EAGAIN && !(f->flags & O_NONBLOCK)) {
-			n = file_wait(f, POLLOUT, FOREVER);
-			if (n == -EINTR)
-				n = -ERESTARTSYS;
+			n = sleep_for(f, true, deadline);
 		} else if (n == 0) {
 			break;
 		}

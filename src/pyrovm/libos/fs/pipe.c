@@ -13,7 +13,7 @@ struct pipe {
 	u64 size; /* bytes: a power of two */
 	u64 start, used;
 	unsigned readers, writers;
-	struct waitq waiters;
+	struct waitq reading, writing; /* edges of epoll: each end is told of its own only */
 };
 
 static u8 *at(struct pipe *p, u64 offset, bool make)
@@ -50,7 +50,7 @@ static long pipe_read(struct file *f, struct io *io, u64 *position)
 	}
 	if (!p->used)
 		p->start = 0; /* so that little talk touches little memory */
-	waitq_wake(&p->waiters, ~0u);
+	waitq_wake(&p->writing, ~0u);
 	return done;
 }
 
@@ -61,12 +61,12 @@ static long pipe_write(struct file *f, struct io *io, u64 *position)
 	long done = 0;
 
 	(void)position;
+	if (!io->length)
+		return 0;
 	if (!p->readers) {
 		signal_send(current(), SIGPIPE, SI_USER, 0, PROCESS_ID);
 		return -EPIPE;
 	}
-	if (!io->length)
-		return 0;
 	if (!room || (io->length <= PIPE_ATOMIC && room < io->length))
 		return -EAGAIN;
 	while (io->length && room) {
@@ -81,7 +81,7 @@ static long pipe_write(struct file *f, struct io *io, u64 *position)
 		room -= n;
 		done += (long)n;
 	}
-	waitq_wake(&p->waiters, ~0u);
+	waitq_wake(&p->reading, ~0u);
 	return done;
 }
 
@@ -90,11 +90,12 @@ static u32 pipe_poll(struct file *f, struct waiter *w, u32 wanted)
 	struct pipe *p = f->data;
 	u32 events = 0;
 
-	poll_add(&p->waiters, w);
 	if ((f->flags & O_ACCMODE) == O_RDONLY) {
+		poll_add(&p->reading, w);
 		events |= p->used ? POLLIN | POLLRDNORM : 0;
 		events |= p->writers ? 0 : POLLHUP;
 	} else {
+		poll_add(&p->writing, w);
 		events |= p->size - p->used >= PIPE_ATOMIC ? POLLOUT | POLLWRNORM : 0;
 		events |= p->readers ? 0 : POLLERR;
 	}
@@ -130,7 +131,8 @@ static void pipe_release(struct file *f)
 	else
 		p->writers--;
 	if (p->readers || p->writers) {
-		waitq_wake(&p->waiters, ~0u);
+		waitq_wake(&p->reading, ~0u);
+		waitq_wake(&p->writing, ~0u);
 		return;
 	}
 	free_pages(p->pages, p->size);
@@ -185,7 +187,7 @@ long pipe_size(struct file *f, bool set, u64 size)
 	p->pages = pages;
 	p->size = wanted;
 	p->start = 0;
-	waitq_wake(&p->waiters, ~0u);
+	waitq_wake(&p->writing, ~0u);
 	return (long)p->size;
 }
 
@@ -215,7 +217,8 @@ static long make_pipe(struct file **read, struct file **write, u32 flags)
 		goto fail;
 	p->pages = pages;
 	p->size = PIPE_PAGES * PAGE_SIZE;
-	waitq_init(&p->waiters);
+	waitq_init(&p->reading);
+	waitq_init(&p->writing);
 	*read = make_end(p, i, O_RDONLY | flags);
 	*write = *read ? make_end(p, i, O_WRONLY | flags) : NULL;
 	if (*write) {
@@ -265,9 +268,10 @@ static long do_pipe(u64 to, u32 flags)
 	struct file *read, *write;
 	long error;
 
-	if (flags & ~(u32)(O_CLOEXEC | O_NONBLOCK | O_DIRECT))
+	/* No packets (O_DIRECT): the answer of kernels that do not have them. */
+	if (flags & ~(u32)(O_CLOEXEC | O_NONBLOCK))
 		return -EINVAL;
-	error = make_pipe(&read, &write, flags & (O_NONBLOCK | O_DIRECT));
+	error = make_pipe(&read, &write, flags & O_NONBLOCK);
 	return error ? error : fd_install_pair(read, write, flags & O_CLOEXEC, (int *)to);
 }
 

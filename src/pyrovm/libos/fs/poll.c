@@ -162,6 +162,17 @@ CALL3(poll, fds, count, timeout)
 	return do_poll(fds, (u32)count, ms < 0 ? FOREVER : deadline_after((u64)ms * 1000000));
 }
 
+void tell_time_left(u64 timespec_address, u64 deadline)
+{
+	struct __kernel_timespec *t = (void *)timespec_address;
+	u64 now = clock_monotonic(), left = deadline > now ? deadline - now : 0;
+
+	if (!t || user_check(t, sizeof(*t), true))
+		return; /* read-only ones are allowed */
+	t->tv_sec = (s64)(left / NSEC_PER_SEC);
+	t->tv_nsec = (long long)(left % NSEC_PER_SEC);
+}
+
 CALL5(ppoll, fds, count, timeout, mask, mask_size)
 {
 	u64 deadline;
@@ -173,5 +184,6 @@ CALL5(ppoll, fds, count, timeout, mask, mask_size)
 		return result;
 	result = do_poll(fds, (u32)count, deadline);
 	mask_restore(mask, result);
+	tell_time_left(timeout, deadline);
 	return result;
 }

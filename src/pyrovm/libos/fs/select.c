@@ -133,5 +133,6 @@ long sys_pselect6(u64 count, u64 read, u64 write, u64 other, u64 timeout, u64 ma
 		return result;
 	result = select_sets(count, read, write, other, deadline);
 	mask_restore(mask, result);
+	tell_time_left(timeout, deadline);
 	return result;
 }

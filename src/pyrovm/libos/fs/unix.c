@@ -15,9 +15,21 @@ void unix_wake_senders(struct unix_socket *s)
 {
 	struct unix_socket *other;
 
+	if (s->socket.type != SOCK_DGRAM) { /* each is the other's peer */
+		if (s->peer)
+			waitq_wake(&s->peer->waiters, ~0u);
+		return;
+	}
 	list_each(other, &all_sockets, all)
 		if (other->peer == s)
 			waitq_wake(&other->waiters, ~0u);
+}
+
+static void lose_peer(struct unix_socket *s, bool unread)
+{
+	s->peer = NULL;
+	s->is_reset |= unread;
+	waitq_wake(&s->waiters, ~0u);
 }
 
 /* ---------------------------------------------------------------------------------- names */
@@ -187,19 +199,19 @@ static void unix_socket_destroy(struct unix_socket *s)
 {
 	struct unix_socket *other, *after;
 	struct unix_packet *p, *next;
-	bool unread = !list_empty(&s->packets);
 
 	list_remove(&s->all);
 	list_each_safe(other, after, &s->pending, pending) {
 		list_remove(&other->pending);
 		unix_socket_destroy(other);
 	}
-	list_each(other, &all_sockets, all) {
-		if (other->peer == s) {
-			other->peer = NULL;
-			other->is_reset |= unread && s->socket.type != SOCK_DGRAM;
-			waitq_wake(&other->waiters, ~0u);
-		}
+	if (s->socket.type != SOCK_DGRAM) {
+		if (s->peer)
+			lose_peer(s->peer, !list_empty(&s->packets));
+	} else {
+		list_each(other, &all_sockets, all)
+			if (other->peer == s)
+				lose_peer(other, false);
 	}
 	list_each_safe(p, next, &s->packets, link) {
 		list_remove(&p->link);
