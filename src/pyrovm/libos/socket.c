@@ -5,13 +5,6 @@
 
 #define TYPE_MASK 0xf
 
-/* Until there are sockets within the guest. */
-__attribute__((weak)) long unix_create(int type, int protocol, u32 flags, struct file **f)
-{
-	(void)type, (void)protocol, (void)flags, (void)f;
-	return -EAFNOSUPPORT;
-}
-
 void socket_init(struct socket *s, int family, int type, int protocol)
 {
 	s->family = family;
@@ -31,11 +24,6 @@ long socket_take(int fd, struct file **f)
 		return -ENOTSOCK;
 	}
 	return 0;
-}
-
-u64 socket_deadline(u64 timeout)
-{
-	return timeout == FOREVER ? FOREVER : clock_monotonic() + timeout;
 }
 
 long socket_wait(struct file *f, u32 events, u32 message_flags, u64 deadline)
@@ -101,7 +89,7 @@ CALL3(socket, family, type_and_flags, protocol)
 	struct file *f;
 	long error;
 
-	if (flags & ~(u32)(SOCK_NONBLOCK | SOCK_CLOEXEC))
+	if (flags & ~(u32)(SOCK_NONBLOCK | SOCK_CLOEXEC) || type >= SOCK_MAX)
 		return -EINVAL;
 	switch ((int)family) {
 	case AF_UNIX:

@@ -23,7 +23,9 @@
 #define AF_INET6 10
 #define SOCK_STREAM 1
 #define SOCK_DGRAM 2
+#define SOCK_RAW 3
 #define SOCK_SEQPACKET 5
+#define SOCK_MAX 11
 #define SOCK_CLOEXEC O_CLOEXEC
 #define SOCK_NONBLOCK O_NONBLOCK
 #define SHUT_RDWR 2
@@ -99,7 +101,10 @@ static inline struct socket *socket_of(struct file *f)
 long socket_take(int fd, struct file **f);
 /* Sleep for events: 0 to try again, or what the call returns (-EAGAIN when the time is up). */
 long socket_wait(struct file *f, u32 events, u32 message_flags, u64 deadline);
-u64 socket_deadline(u64 timeout);
+static inline u64 socket_deadline(u64 timeout)
+{
+	return timeout == FOREVER ? FOREVER : clock_monotonic() + timeout;
+}
 /* Put an address where the program wants it: cut to *room, which becomes its whole length. */
 long socket_put_address(const u8 *address, u32 length, void *to, int *room);
 

@@ -88,7 +88,7 @@ long host_socket_create(int family, int type, int protocol, u32 flags, struct fi
 	struct socket like = { .family = family, .type = type, .protocol = usual };
 	long handle;
 
-	if (type == 3) /* SOCK_RAW */
+	if (type == SOCK_RAW)
 		return -EPERM;
 	if (type != SOCK_STREAM && type != SOCK_DGRAM)
 		return -ESOCKTNOSUPPORT;
@@ -229,6 +229,7 @@ static u32 host_socket_poll(struct file *f, struct waiter *w, u32 wanted)
 	struct host_socket *s = of(f);
 	u32 want = wanted & (POLLIN | POLLOUT | POLLRDHUP), armed = s->source.armed, missing;
 	u64 now = clock_monotonic();
+	bool looks;
 
 	if (wanted & POLLRDNORM)
 		want |= POLLIN;
@@ -236,12 +237,13 @@ static u32 host_socket_poll(struct file *f, struct waiter *w, u32 wanted)
 		want |= POLLOUT;
 	poll_add(&s->source.waiters, w);
 	missing = want & ~s->source.ready;
-	/* While somebody waits, what is missing stays armed: each event ends the arming of all. */
-	if (missing && (w || !(want & s->source.ready) || !list_empty(&s->source.waiters.waiters)))
-		host_source_arm(&s->source, missing);
 	/* Who will sleep asks the host by that; who only looks asks it here. */
-	if (!w && !as_program_asks(s->source.ready, wanted) &&
-	    ((armed & missing) != missing || now - asked_at > ASKED_NS)) {
+	looks = !w && missing & (POLLIN | POLLOUT) &&
+		((armed & missing) != missing || now - asked_at > ASKED_NS);
+	/* While somebody waits, what is missing stays armed: each event ends the arming of all. */
+	if (missing && (w || looks || !list_empty(&s->source.waiters.waiters)))
+		host_source_arm(&s->source, missing);
+	if (looks) {
 		host_wait(0);
 		asked_at = clock_monotonic();
 	}

@@ -3,6 +3,7 @@
 #include "fs/fs.h"
 #include "socket.h"
 
+#define DATAGRAM_MAX 65535
 #define PIECES_FAST 8 /* that need no memory */
 
 /* ------------------------------------------------------------------------------------ one message */
@@ -11,10 +12,15 @@ static long send_one(struct file *f, struct message *m)
 {
 	u64 deadline = socket_deadline(socket_of(f)->send_timeout);
 	bool is_stream = socket_of(f)->type == SOCK_STREAM;
+	size_t whole = m->io.length;
 	long done = 0, n;
 
+	if (!is_stream && socket_of(f)->family != AF_UNIX && whole > DATAGRAM_MAX)
+		return -EMSGSIZE;
 	do {
 		n = io_check(&m->io, false);
+		if (!n && !is_stream && m->io.length < whole)
+			n = -EFAULT;
 		if (!n)
 			n = f->ops->socket->send ? f->ops->socket->send(f, m) : -EOPNOTSUPP;
 		if (n > 0)

@@ -113,6 +113,9 @@ class Datagrams:
         if not to[1]:
             raise fail(EINVAL)
         self._bindings.bind_somewhere(sock)
+        if sock.published is not None and to in sock.correspondents:  # an answer
+            at = ip.to_host(sock.family, sock.correspondents[to])
+            return sock.host.sendmsg(views, (), flags, at)
         if not is_own(to[0]):
             self._bindings.check(to)
             return self._send_outside(sock, views, flags, to)
@@ -142,9 +145,7 @@ class Datagrams:
                 sock.host.connect(at)
                 sock.host_peer = to
             return sock.host.sendmsg(views, (), flags)
-        if len(sock.correspondents) >= CORRESPONDENTS_MAX and to not in sock.correspondents:
-            del sock.correspondents[next(iter(sock.correspondents))]
-        sock.correspondents[to] = None
+        self._note(sock, to, to)
         return sock.host.sendmsg(views, (), flags, at)
 
     def receive(
@@ -188,7 +189,18 @@ class Datagrams:
                 return address, sender.local[1]
         if seen in sock.correspondents:
             return seen
-        return self._bindings.shown(seen) if sock.published is not None else None
+        if sock.published is None:
+            return None
+        shown = self._bindings.shown(seen)
+        self._note(sock, shown, seen)
+        return shown
+
+    @staticmethod
+    def _note(sock: GuestSocket, shown: ip.Endpoint, real: ip.Endpoint) -> None:
+        """The guest may talk to ``shown``; of many, it forgets who came first."""
+        if len(sock.correspondents) >= CORRESPONDENTS_MAX and shown not in sock.correspondents:
+            del sock.correspondents[next(iter(sock.correspondents))]
+        sock.correspondents[shown] = real
 
     def _ask(self, sock: GuestSocket, views: Sequence[memoryview]) -> int:
         question = b"".join(views)

@@ -77,7 +77,8 @@ class GuestSocket:
         self.linger = bytes(8)
         self.host_port = 0  # of 127.0.0.1, where it is bound there
         self.host_peer: ip.Endpoint | None = None  # that the host's socket is connected to
-        self.correspondents: dict[ip.Endpoint, None] = {}
+        # Who may send it datagrams, as the guest and as the host sees them.
+        self.correspondents: dict[ip.Endpoint, ip.Endpoint] = {}
 
     @property
     def anywhere(self) -> int:

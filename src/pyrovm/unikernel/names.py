@@ -49,7 +49,7 @@ def start_thread(function: Callable[..., None], *arguments: object) -> bool:
     """A thread that no signal is delivered to: they are the vCPU's thread's.  False: no room."""
 
     def run() -> None:
-        _signal.pthread_sigmask(_signal.SIG_SETMASK, range(1, 65))
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, _signal.valid_signals())
         function(*arguments)
 
     try:

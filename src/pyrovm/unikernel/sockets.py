@@ -189,6 +189,8 @@ class Sockets:
     def _connect(self, sock: GuestSocket, args: Args) -> int:
         if ip.family_of(args.data) == ip.AF_UNSPEC:
             self._kinds[sock.kind].disconnect(sock)
+        elif sock.kind == STREAM and sock.peer is not None:  # how far is it? (any address will do)
+            self._streams.connect(sock, sock.peer)
         else:
             self._kinds[sock.kind].connect(sock, self._endpoint(sock, args.data))
         return 0

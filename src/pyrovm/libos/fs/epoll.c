@@ -259,9 +259,21 @@ static long collect(struct epoll *e, struct epoll_event *to, u64 max)
 	return found;
 }
 
+/* How many events there may be now: so much of the program's buffer must be accessible. */
+static u64 count_ready(const struct epoll *e, u64 max)
+{
+	const struct list *at;
+	u64 n = 0;
+
+	for (at = e->ready.next; at != &e->ready && n < max; at = at->next)
+		n++;
+	return n;
+}
+
 static long do_wait(u64 epoll_fd, u64 to, u64 max, u64 deadline)
 {
 	struct file *f;
+	struct epoll *e;
 	struct poll_table table;
 	struct poll_waiter waiter;
 	long result;
@@ -275,22 +287,20 @@ static long do_wait(u64 epoll_fd, u64 to, u64 max, u64 deadline)
 		file_put(f);
 		return -EINVAL;
 	}
+	e = f->data;
 	poll_table_init(&table);
 	for (;;) {
-		max = MIN(max, 4096UL);
-		if (user_check((void *)to, max * sizeof(struct epoll_event), true)) {
-			result = -EFAULT;
-			break;
-		}
-		result = collect(f->data, (struct epoll_event *)to, max);
-		if (!result && !deadline && host_is_armed()) { /* who does not sleep asks the host here */
-			host_wait(0);
-			result = collect(f->data, (struct epoll_event *)to, max);
-		}
+		u64 room = count_ready(e, max);
+
+		result = user_check((void *)to, room * sizeof(struct epoll_event), true);
+		if (!result)
+			result = collect(e, (struct epoll_event *)to, room);
 		if (result || !deadline)
 			break;
+		if (!list_empty(&e->ready)) /* asking one has told of another */
+			continue;
 		poll_waiter_init(&waiter, &table);
-		waitq_add(&((struct epoll *)f->data)->waiters, &waiter.waiter);
+		waitq_add(&e->waiters, &waiter.waiter);
 		result = poll_sleep(&table, deadline);
 		poll_waiter_deinit(&waiter);
 		if (result == -ETIMEDOUT)
