@@ -5,8 +5,11 @@
 ...     vm.start()
 ...     vm.console.wait_for("login:")
 
-The names of :mod:`pyrovm.sdk` are available here; they are loaded on first use, so that the VMM
-process, which imports this package too, does not pay for them.
+>>> pyrovm.run(["python3", "-c", "print(6 * 7)"], capture_output=True).stdout  # doctest: +SKIP
+b'42\\n'
+
+The names of :mod:`pyrovm.sdk` and :mod:`pyrovm.programs` are available here; they are loaded on
+first use, so that the VMM process, which imports this package too, does not pay for them.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ __version__ = "0.1.0"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pyrovm.programs.running import CompletedProgram, arun, run
     from pyrovm.sdk import (
         ApiError,
         AsyncMicroVM,
@@ -34,6 +38,7 @@ __all__ = [
     "ApiError",
     "AsyncMicroVM",
     "Balloon",
+    "CompletedProgram",
     "Drive",
     "MemoryHotplug",
     "MicroVM",
@@ -44,10 +49,21 @@ __all__ = [
     "Vsock",
     "WaitTimeout",
     "__version__",
+    "arun",
+    "run",
 ]
+_PROGRAMS = {
+    "CompletedProgram": "running",
+    "arun": "running",
+    "run": "running",
+}
 
 
 def __getattr__(name: str) -> object:
+    if name in _PROGRAMS:
+        from importlib import import_module
+
+        return getattr(import_module(f"pyrovm.programs.{_PROGRAMS[name]}"), name)
     if name in __all__:
         from pyrovm import sdk
 

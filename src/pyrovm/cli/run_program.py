@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from pyrovm.unikernel.run import Outcome
 
 EXIT_USAGE, EXIT_FAILED = 2, 125  # 125: pyrovm itself failed, as with docker run
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -47,13 +46,13 @@ def _run(options: Options) -> int:
     from pyrovm.abi.libos import PV_FLAG_TRACE
     from pyrovm.libos import build
     from pyrovm.unikernel.outside import Outside
-    from pyrovm.unikernel.program import Program
+    from pyrovm.unikernel.program import Program, environment
     from pyrovm.unikernel.run import run
 
     outside = Outside(options.allow, options.publish, options.volumes)
     image = find_image(options.command)
     found_ns = perf_counter_ns()
-    env = {"PATH": DEFAULT_PATH, "HOME": "/", "HOSTNAME": options.hostname, **dict(image.env)}
+    env = environment(options.hostname) | dict(image.env)
     if os.isatty(1) and "TERM" in os.environ:
         env["TERM"] = os.environ["TERM"]
     env.update(options.env)

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 STRINGS_MAX = 256 << 10
 STACK_SIZE = 8 << 20
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def environment(hostname: str) -> dict[str, str]:
+    """What every program finds in its environment, whatever its image and user add."""
+    return {"PATH": DEFAULT_PATH, "HOME": "/", "HOSTNAME": hostname}
 
 
 class Program:

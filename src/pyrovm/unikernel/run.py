@@ -27,6 +27,7 @@ class Outcome:
 
     def __init__(self) -> None:
         self.status = 0
+        self.signal = 0  # that has ended it, if one has
         self.timed_out = False
         self.panic = ""  # the library OS's last words, where it gave up
         self.exits = 0
@@ -43,6 +44,7 @@ def run(
     log_fd: int = 2,
     timeout: float | None = None,
     prepare: Callable[[Calls], Callable[[], None]] | None = None,
+    ended: Callable[[Outcome], None] | None = None,
 ) -> Outcome:
     """Run ``program`` to its end; from the main thread, whose signals go to the program meanwhile.
 
@@ -52,6 +54,8 @@ def run(
         timeout: seconds; the program is ended then, with status 124.
         prepare: is given the calls before the start, to add handlers (sockets, folders); what it
             returns is called at the end.
+        ended: is called when the program has ended, before its VM is taken apart, which may take
+            longer than a short program.
 
     Raises:
         HostError: KVM or the image cannot be used; the guest did what no library OS does.
@@ -64,6 +68,10 @@ def run(
             vm = ProgramVm(kvm, program, libos_path)
             try:
                 _run(vm, outcome, (*own, log_fd), timeout, prepare)
+                while opened:  # whoever reads them need not wait for the rest
+                    os.close(opened.pop())
+                if ended:
+                    ended(outcome)
             finally:
                 vm.close()
     finally:
@@ -98,7 +106,8 @@ def _run(
     outcome.panic = ended.panic
     outcome.timed_out = waiting.is_overdue and ended.status == TIMED_OUT
     is_signal = ended.status >= abi.PV_EXIT_SIGNAL
-    outcome.status = SIGNALLED + (ended.status & 0x7F) if is_signal else ended.status
+    outcome.signal = ended.status & 0x7F if is_signal else 0
+    outcome.status = SIGNALLED + outcome.signal if is_signal else ended.status
 
 
 def _terminal_flags(streams: tuple[int, int, int]) -> int:

@@ -1,0 +1,104 @@
+"""What is to be run: arguments as a user of the SDK gives them, as a request to the helper."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+
+from pyrovm.config.size import size_mib
+from pyrovm.errors import ConfigError
+from pyrovm.image import index
+from pyrovm.image.index import Entry
+from pyrovm.libos import build
+from pyrovm.programs import wire
+from pyrovm.unikernel.program import environment
+
+MIB = 1 << 20
+Word = str | bytes | os.PathLike[str]
+DEFAULT_MEMORY = "512M"
+
+
+def words_of(args: Word | Sequence[Word]) -> list[str]:
+    """A program and its arguments.
+
+    Raises:
+        TypeError: one is neither text nor a path.
+    """
+    if isinstance(args, str | bytes | os.PathLike):
+        args = [args]
+    return [os.fsdecode(word) for word in args]
+
+
+def find_image(program: str) -> Entry:
+    """The image of this name, or that of this program, made now where there is none.
+
+    Raises:
+        ConfigError: it is neither.
+        HostError: the image cannot be built.
+    """
+    return index.named(program) or index.find_or_build([program])
+
+
+def request(
+    image: Entry,
+    words: Sequence[str],
+    *,
+    env: Mapping[str, str] | None,
+    cwd: str | os.PathLike[str] | None,
+    memory: int | str,
+    cpus: int,
+    hostname: str,
+    allow: Iterable[str],
+    publish: Iterable[str],
+    volumes: Iterable[str],
+) -> bytes:
+    """The record for the helper; ``words`` are the arguments behind the program's name.
+
+    Raises:
+        ConfigError: a value is not allowed; says which.
+        TypeError: one is of the wrong type.
+    """
+    if cpus != 1:
+        raise ConfigError(f"cpus: {cpus!r} given; a program's VM has 1 so far")
+    folder = os.fspath(cwd) if cwd is not None else image.cwd
+    if not folder.startswith("/"):
+        raise ConfigError(f"cwd: {folder!r} given; an absolute path in the image is needed")
+    variables = environment(hostname) | dict(image.env) | dict(env or {})
+    for name in variables:
+        if not name or "=" in name:
+            raise ConfigError(f"env: {name!r} cannot be the name of a variable")
+    for name, values in (("allow", allow), ("publish", publish), ("volumes", volumes)):
+        if isinstance(values, str):
+            raise TypeError(f"{name}: {values!r} given; a list or tuple of such texts is needed")
+    fields = [
+        ("image", image.root),
+        ("exe", image.exe),
+        ("libos", build.path()),
+        ("cwd", folder),
+        ("hostname", hostname),
+        ("memory", str(memory_bytes(memory))),
+        *(("argv", word) for word in (*image.argv, *words)),
+        *(("env", f"{name}={value}") for name, value in variables.items()),
+        *(("allow", rule) for rule in allow),
+        *(("publish", rule) for rule in publish),
+        *(("volume", _absolute(text)) for text in volumes),
+    ]
+    try:
+        return wire.encode(fields)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _absolute(volume: str) -> str:
+    """``HOST:GUEST[:ro]`` for a process that is elsewhere."""
+    host, colon, rest = volume.partition(":")
+    return os.path.abspath(host) + colon + rest if host else volume
+
+
+def memory_bytes(memory: int | str) -> int:
+    """``512``, ``"512M"``, ``"1G"`` (numbers are MiB) in bytes, rounded up to 2 MiB.
+
+    Raises:
+        ConfigError: it is no size.
+    """
+    return -(-size_mib(memory) // 2) * 2 * MIB
