@@ -23,12 +23,14 @@ if TYPE_CHECKING:
     from pyrovm.machine.controller import Controller
     from pyrovm.machine.controller_protocols import RunningMachine
     from pyrovm.machine.log import Log
+    from pyrovm.machine.loop import LoopTimer
     from pyrovm.machine.machine import StopReason
     from pyrovm.machine.metrics import Metrics
     from pyrovm.machine.resources import Resources
 
 CLOCK_MONOTONIC = 1
 SWITCH_INTERVAL = 100e-6  # seconds
+QUIET = 0.003  # seconds without a request, then memory is prepared for the start
 NS_PER_US = 1000
 FAILED = "Failed to build MicroVM from Json: "
 PARSE_FAILED = f"{FAILED}Configuration for VMM from one single json failed: "
@@ -57,6 +59,7 @@ class Vmm:
         self._console: Console | None = None
         self._assembler: Assembler | None = None
         self._routes: Routes | None = None
+        self._quiet: LoopTimer | None = None
         self._server: ApiServer | None = None
 
     # ------------------------------------------------------------------- parts
@@ -151,13 +154,32 @@ class Vmm:
     def _prepare(self) -> None:
         if self._controller is None or self._controller.state == "Not started":
             self.assembler.prepare()
+        if self._quiet is not None and self._is_configuring():
+            self._quiet.arm(QUIET)
 
     def _handle(self, request: Request) -> bytes:
         if self._routes is None:
             from pyrovm.api.routes import Routes
 
             self._routes = Routes(self.controller, self.log.named("fc_api"), self.metrics)
-        return self._routes.handle(request)
+            self._quiet = self.loop.timer(self._prepare_memory)
+        answer = self._routes.handle(request)
+        if self._quiet is not None and self._is_configuring():
+            self._quiet.arm(QUIET)
+        return answer
+
+    def _is_configuring(self) -> bool:
+        controller = self._controller
+        return (
+            controller is not None
+            and controller.state == "Not started"
+            and controller.resources.kernel_fd >= 0
+        )
+
+    def _prepare_memory(self) -> None:
+        """The client has paused: what a start would copy first is copied now."""
+        if self._is_configuring():
+            self.assembler.prepare_memory(self.controller.resources)
 
     def note_start_times(
         self, start_us: int | None, start_cpu_us: int | None, parent_cpu_us: int | None

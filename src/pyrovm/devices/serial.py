@@ -57,7 +57,7 @@ class SerialCounters(Counters):
 class Serial:
     """``raise_irq`` pulses the interrupt line; ``output`` takes the guest's bytes one by one.
 
-    ``output`` returns False where the byte was lost.
+    ``output`` returns False where the byte was lost; :meth:`count_lost` is for what is lost later.
     """
 
     def __init__(
@@ -77,10 +77,26 @@ class Serial:
         self._mcr = MCR_OUT2
         self._scr = 0
         self._thr_empty_pending = False
+        # Whether a byte written to DATA goes out and has no other effect.
+        self.is_plain = True
+
+    def _note_plain(self) -> None:
+        self.is_plain = not (
+            self._lcr & LCR_DLAB or self._mcr & MCR_LOOP or self._ier & IER_THR_EMPTY
+        )
 
     def count_dropped(self, size: int) -> None:
         """The output's rate limit swallowed ``size`` bytes."""
         self.counters.rate_limiter_dropped_bytes += size
+
+    def count_lost(self, size: int) -> None:
+        """``size`` bytes that ``output`` had taken did not arrive after all."""
+        self.counters.write_count -= size
+        self.counters.missed_write_count += size
+
+    def line_status(self) -> int:
+        """The LSR, which drivers poll before each byte.  hot: per poll; needs no lock."""
+        return LSR_THR_EMPTY | LSR_IDLE | LSR_DATA if self._received else LSR_THR_EMPTY | LSR_IDLE
 
     @property
     def room(self) -> int:
@@ -102,7 +118,7 @@ class Serial:
     def read(self, offset: int, size: int) -> int:
         """A guest's read; only single bytes are defined.  hot: per LSR poll."""
         if offset == LSR:
-            return LSR_THR_EMPTY | LSR_IDLE | (LSR_DATA if self._received else 0)
+            return self.line_status()
         self.counters.read_count += 1
         if size != 1:
             self.counters.missed_read_count += 1
@@ -172,9 +188,11 @@ class Serial:
             self._write_ier(value)
         elif offset == LCR:
             self._lcr = value
+            self._note_plain()
         elif offset == MCR:
             left_loop = self._mcr & MCR_LOOP and not value & MCR_LOOP
             self._mcr = value & 0x1F
+            self._note_plain()
             if left_loop and self._on_room is not None:
                 self._on_room()
         elif offset == SCR:
@@ -196,6 +214,7 @@ class Serial:
 
     def _write_ier(self, value: int) -> None:
         old, self._ier = self._ier, value & IER_MASK
+        self._note_plain()
         if self._ier & ~old & IER_THR_EMPTY:
             # Sending never takes time here, so the holding register is always empty.
             self._thr_empty_pending = True
@@ -232,3 +251,4 @@ class Serial:
         self._scr = state["scr"] & 0xFF
         self._thr_empty_pending = bool(state["thr_empty_pending"])
         self._received = bytearray(state["received"])
+        self._note_plain()

@@ -12,6 +12,7 @@ from pyrovm.machine.blueprint import DEFAULT_KVM, Blueprint
 from pyrovm.machine.builder import Log as BuildLog
 from pyrovm.machine.builder import build
 from pyrovm.machine.microvm import Devices, MicroVm
+from pyrovm.machine.prepared import Prepared, key_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from pyrovm.config.serial import SerialConfig
     from pyrovm.devices.virtio_mem import VirtioMem
     from pyrovm.devices.virtio_pmem import VirtioPmem
-    from pyrovm.kvm.vm import Vm
     from pyrovm.machine.blueprint import SerialPlan
     from pyrovm.machine.log import Log
     from pyrovm.machine.loop import EventLoop
@@ -63,7 +63,7 @@ class Assembler:
         self._acpi = acpi
         self._protocol = protocol
         self._kvm_device = kvm_device
-        self._prepared: tuple[Kvm, Vm] | None = None
+        self._prepared: Prepared | None = None
 
     def prepare(self) -> None:
         """Have KVM make the VM ahead of the start; where it cannot, the start will say why."""
@@ -72,17 +72,20 @@ class Assembler:
         except PyrovmError:
             return
         try:
-            self._prepared = kvm, kvm.create_vm()
+            self._prepared = Prepared(kvm, kvm.create_vm())
         except PyrovmError:
             kvm.close()
 
-    def close(self) -> None:
-        """Release a prepared VM that was not used."""
+    def prepare_memory(self, resources: Resources) -> None:
+        """Fill the prepared VM's memory for a start with these resources, if there is one."""
         if self._prepared is not None:
-            kvm, vm = self._prepared
+            self._prepared.load(resources, self._protocol)
+
+    def close(self) -> None:
+        """Release what was prepared and not used."""
+        if self._prepared is not None:
+            self._prepared.close()
             self._prepared = None
-            vm.close()
-            kvm.close()
 
     def __call__(self, resources: Resources, on_stop: Callable[[StopReason], None]) -> MicroVm:
         """Build a machine and let it run.
@@ -93,6 +96,8 @@ class Assembler:
         began = monotonic_ns()
         devices = self._make_devices(resources)
         prepared, self._prepared = self._prepared, None
+        if prepared is not None:
+            prepared.keep_for(key_of(resources, self._protocol))
         try:
             machine = build(
                 self._blueprint(resources, devices),

@@ -18,14 +18,15 @@ from pyrovm.boot import cmdline, loader, multiboot
 from pyrovm.boot.identify import identify
 from pyrovm.devices import vmclock, vmgenid
 from pyrovm.devices.i8042 import I8042
-from pyrovm.devices.serial import Serial
-from pyrovm.errors import ConfigError, HostError, os_error
+from pyrovm.devices.serial import LSR, Serial
+from pyrovm.errors import ConfigError
 from pyrovm.host.eventfd import EventFd
 from pyrovm.host.mapping import anonymous
 from pyrovm.kvm.system import Kvm
 from pyrovm.machine.bus import Bus, new_lock
-from pyrovm.machine.console import SerialInput, SerialOutput
+from pyrovm.machine.console import SerialInput, SerialOutput, quick_sender
 from pyrovm.machine.machine import Machine
+from pyrovm.machine.prepared import load_files, reader_at
 from pyrovm.machine.probe import require_linux_capable
 from pyrovm.machine.ram import Ram
 from pyrovm.machine.vcpu_setup import (
@@ -43,10 +44,10 @@ if TYPE_CHECKING:
 
     from pyrovm.arch.x86.template import Template
     from pyrovm.boot.loader import Initrd, LoadedKernel
-    from pyrovm.kvm.vm import Vm
     from pyrovm.machine.blueprint import Blueprint
     from pyrovm.machine.loop import EventLoop
     from pyrovm.machine.machine import StopReason
+    from pyrovm.machine.prepared import Prepared
 
 MAX_MMIO_DEVICES = layout.GSI_LAST_LEGACY - layout.GSI_FIRST_DEVICE + 1 - 2  # VMGenID, VMClock
 
@@ -78,11 +79,11 @@ def build(
     loop: EventLoop,
     log: Log,
     on_stop: Callable[[StopReason], None],
-    prepared: tuple[Kvm, Vm] | None = None,
+    prepared: Prepared | None = None,
 ) -> Machine:
     """Build the machine; on any error, everything but the plan's own devices is released again.
 
-    ``prepared`` is an empty VM that was made ahead of time; it belongs to the machine from now on.
+    ``prepared`` was made ahead of time, for this plan; it belongs to the machine from now on.
 
     Raises:
         ConfigError: the kernel, the command line or a size cannot be.
@@ -105,10 +106,11 @@ class _Builder:
         self.plan = plan
         self.machine = machine
         self.log = log
-        self.kind = identify(_read_at(plan.kernel_fd))
+        self.kind = identify(reader_at(plan.kernel_fd))
+        self.prepared: Prepared | None = None
         self.next_gsi = layout.GSI_FIRST_DEVICE
 
-    def run(self, prepared: tuple[Kvm, Vm] | None) -> None:
+    def run(self, prepared: Prepared | None) -> None:
         self.open_vm(prepared)
         self.allocate_memory()
         self.create_chips()
@@ -123,12 +125,14 @@ class _Builder:
 
     # -------------------------------------------------------------- the VM
 
-    def open_vm(self, prepared: tuple[Kvm, Vm] | None) -> None:
+    def open_vm(self, prepared: Prepared | None) -> None:
         plan, machine = self.plan, self.machine
-        machine.kvm = Kvm(plan.kvm_device) if prepared is None else prepared[0]
-        machine.on_close(machine.kvm.close)
-        if prepared is not None:
-            machine.on_close(prepared[1].close)
+        if prepared is None:
+            machine.kvm = Kvm(plan.kvm_device)
+            machine.on_close(machine.kvm.close)
+        else:
+            machine.kvm, self.prepared = prepared.kvm, prepared
+            machine.on_close(prepared.close)
         if plan.require_linux and self.kind.is_linux:
             require_linux_capable(machine.kvm)
         require_capabilities(machine.kvm, plan.capabilities)
@@ -136,15 +140,20 @@ class _Builder:
             machine.vm = machine.kvm.create_vm()
             machine.on_close(machine.vm.close)
         else:
-            machine.vm = prepared[1]
+            machine.vm = prepared.vm
         machine.bus = Bus()
 
     def allocate_memory(self) -> None:
         plan, machine = self.plan, self.machine
-        machine.ram = Ram(machine.vm, track_dirty_pages=plan.track_dirty_pages)
-        machine.on_close(machine.ram.close)
         shared = any(device.needs_shared_memory for device in plan.devices)
-        machine.ram.allocate(plan.mem_size_mib, plan.huge_pages, shared=shared)
+        if self.prepared is not None and shared:
+            self.prepared.drop_memory()
+        if self.prepared is not None and self.prepared.ram is not None:
+            machine.ram = self.prepared.ram
+        else:
+            machine.ram = Ram(machine.vm, track_dirty_pages=plan.track_dirty_pages)
+            machine.on_close(machine.ram.close)
+            machine.ram.allocate(plan.mem_size_mib, plan.huge_pages, shared=shared)
         if plan.prepare is not None:
             plan.prepare(machine)
         self.map_register_pages()
@@ -207,7 +216,10 @@ class _Builder:
             self.interrupt(layout.GSI_SERIAL), machine.output, machine.serial_has_room
         )
         machine.output.on_dropped = machine.serial.count_dropped
+        machine.output.on_lost = machine.serial.count_lost
+        self.hold_output_back()
         machine.bus.add_ports(COM1, COM1_PORTS, machine.serial, machine.serial_lock)
+        self.shorten_serial()
         machine.i8042 = I8042(self.interrupt(layout.GSI_KEYBOARD), machine.reset_pressed)
         machine.bus.add_ports(KEYBOARD, KEYBOARD_PORTS, machine.i8042, machine.i8042_lock)
         if plan.input_fd is not None:
@@ -222,6 +234,28 @@ class _Builder:
             machine.on_close(machine.input.close)
         if self.plan.boot_timer is not None:
             self.attach_boot_timer(self.plan.boot_timer)
+
+    def shorten_serial(self) -> None:
+        """A console is two exits for each byte: they go the shortest way."""
+        machine, bus = self.machine, self.machine.bus
+        bus.add_byte_port(COM1 + LSR, machine.serial.line_status, None)
+        if machine.output is not None and self.plan.serial.bucket is None:
+            send = quick_sender(machine.serial, machine.output, machine.serial_lock)
+            bus.add_byte_port(COM1, None, send)
+
+    def hold_output_back(self) -> None:
+        """Have the loop write, a little later, what is no line of output."""
+        machine, output = self.machine, self.machine.output
+        if output is None:
+            return
+        lock = machine.serial_lock
+
+        def flush() -> None:
+            with lock:
+                output.flush_late()
+
+        timer = machine.loop.timer(flush)
+        output.later = lambda: machine.loop.post(lambda: timer.arm(output.HOLD))
 
     def attach_boot_timer(self, booted: Callable[[], object]) -> None:
         from pyrovm.devices.boot_timer import BootTimer
@@ -260,16 +294,16 @@ class _Builder:
 
     def load(self) -> None:
         """Kernel, initrd, command line and tables into guest memory."""
-        plan, memory = self.plan, self.machine.ram.memory
+        plan = self.plan
         # What the user wrote is checked before the large files are read.
         line = self.command_line()
-        kernel = loader.load_kernel(
-            memory, *_file(plan.kernel_fd, "kernel"), protocol=plan.protocol or self.kind.protocol
-        )
-        initrd = None
-        if plan.initrd_fd is not None:
-            read_into, size = _file(plan.initrd_fd, "initrd")
-            initrd = loader.load_initrd(memory, read_into, size, kernel.end)
+        prepared = self.prepared
+        if prepared is not None and prepared.ram is not None:
+            kernel, initrd = prepared.kernel, prepared.initrd
+        else:
+            kernel, initrd = load_files(
+                self.machine.ram, plan.kernel_fd, plan.initrd_fd, plan.protocol
+            )
         self.machine.mark("kernel loaded")
         self.log.info(f"Kernel loaded using {kernel.protocol} boot protocol")
         self.write_boot_data(kernel, line, initrd)
@@ -372,27 +406,3 @@ class _Builder:
         if text := warning(name, host):
             self.log.warn(text)
         return template
-
-
-def _read_at(fd: int) -> Callable[[int, int], bytes]:
-    """How to look at an open file; one that cannot be read has nothing in it yet."""
-
-    def read_at(offset: int, size: int) -> bytes:
-        try:
-            return os.pread(fd, size, offset)
-        except OSError:  # loading it says so
-            return b""
-
-    return read_at
-
-
-def _file(fd: int, what: str) -> tuple[Callable[[int, memoryview], int], int]:
-    """How to read an open file at any offset, and its size in bytes."""
-
-    def read_into(offset: int, view: memoryview) -> int:
-        try:
-            return os.preadv(fd, [view], offset)
-        except OSError as error:
-            raise HostError(f"Cannot read the {what}: {os_error(error)}") from None
-
-    return read_into, os.fstat(fd).st_size

@@ -11,6 +11,7 @@ from _thread import allocate_lock
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _thread import LockType
+    from collections.abc import Callable
     from typing import Protocol
 
     class BusDevice(Protocol):
@@ -35,11 +36,17 @@ class BusEntry:
 
 
 class Bus:
-    """Both address spaces of the guest.  ``ports`` and ``pages`` are read by the vCPU threads."""
+    """Both address spaces of the guest, read by the vCPU threads.
+
+    ``byte_reads`` and ``byte_writes`` are short cuts for single bytes by port, where there are many
+    of them; their keys are from :func:`byte_key`.
+    """
 
     def __init__(self) -> None:
         self.ports: dict[int, BusEntry] = {}
         self.pages: dict[int, BusEntry] = {}
+        self.byte_reads: dict[int, Callable[[], int]] = {}
+        self.byte_writes: dict[int, Callable[[int], object]] = {}
 
     def add_ports(
         self, base: int, count: int, device: BusDevice, lock: LockType | None = None
@@ -64,6 +71,18 @@ class Bus:
         pages = range(base >> 12, (base + size) >> 12)
         self._add(self.pages, pages, BusEntry(device, base, lock or new_lock()))
 
+    def add_byte_port(
+        self, port: int, read: Callable[[], int] | None, write: Callable[[int], object] | None
+    ) -> None:
+        """Have single bytes read from or written to ``port`` by these, past the device.
+
+        They are counted by the vCPU as others are, but not timed, and do their own locking.
+        """
+        if read is not None:
+            self.byte_reads[byte_key(port, is_write=False)] = read
+        if write is not None:
+            self.byte_writes[byte_key(port, is_write=True)] = write
+
     def _add(self, table: dict[int, BusEntry], keys: range, entry: BusEntry) -> None:
         for key in keys:
             if key in table:
@@ -73,6 +92,12 @@ class Bus:
                 )
         for key in keys:
             table[key] = entry
+
+
+def byte_key(port: int, *, is_write: bool) -> int:
+    """The first eight bytes of kvm_run's ``io`` for one byte at ``port``, as one number."""
+    direction, size, count = int(is_write), 1, 1
+    return direction | size << 8 | port << 16 | count << 32
 
 
 def new_lock() -> LockType:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from pyrovm.devices.serial import DATA
 from pyrovm.host import signals
 from pyrovm.machine.loop import EPOLLIN
 
@@ -24,9 +25,16 @@ if TYPE_CHECKING:
 class SerialOutput:
     """Takes the guest's bytes: a non-blocking descriptor, where what does not fit is lost.
 
-    ``bucket`` drops what exceeds a rate and tells ``on_dropped`` how many bytes; ``output_filter``
-    decides what passes of the rest.  Called under the serial port's lock, by vCPU threads.
+    They go out by lines, since every byte is an exit of its own and a system call for each would
+    double its cost; what is no line goes out after ``HOLD`` seconds, for which ``later`` is asked
+    to call :meth:`flush_late`.  ``bucket`` drops what exceeds a rate and tells ``on_dropped`` how
+    many bytes; ``output_filter`` decides what passes of the rest; ``on_lost`` hears how many the
+    descriptor did not take.  All under the serial port's lock, mostly by vCPU threads.
     """
+
+    HOLD = 0.004
+    LONGEST = 256  # bytes held back
+    ENDS = b"\n\a"  # of a line, and of the signs that "pyrovm run" watches for
 
     def __init__(
         self,
@@ -40,28 +48,78 @@ class SerialOutput:
         self._owned = owned
         self._bucket = bucket
         self._filter = output_filter
+        self.held = bytearray()
+        self.is_asked = False
         self.on_dropped: Callable[[int], object] | None = None
+        self.on_lost: Callable[[int], object] | None = None
+        self.later: Callable[[], object] | None = None  # None: every byte at once
 
     def __call__(self, data: bytes) -> bool:
-        """Pass one byte on; False if it was lost.  hot: per byte of output."""
+        """Pass bytes on.  hot: per byte of output."""
         if self._bucket is not None and self._bucket.reduce(len(data)) is None:
             if self.on_dropped is not None:
                 self.on_dropped(len(data))
             return True
-        if self._filter is not None:
-            data = self._filter(data)
-            if not data:
-                return True
-        try:
-            os.write(self._fd, data)
-        except OSError:  # a full pipe, a reader that is gone: the guest must not wait for it
-            return False
+        held = self.held
+        held += data
+        if (data and data in self.ENDS) or self.later is None or len(held) >= self.LONGEST:
+            self.flush()
+        elif not self.is_asked:
+            self.is_asked = True
+            self.later()
         return True
 
+    def flush_late(self) -> None:
+        """Write what ``later`` was asked for."""
+        self.is_asked = False
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what is held back."""
+        held = self.held
+        data = bytes(held)
+        del held[: len(data)]  # quick_sender() may have added to it meanwhile
+        if self._filter is not None and data:
+            data = self._filter(data)
+        if not data:
+            return
+        try:
+            lost = len(data) - os.write(self._fd, data)
+        except OSError:  # a full pipe, a reader that is gone: the guest must not wait for it
+            lost = len(data)
+        if lost and self.on_lost is not None:
+            self.on_lost(lost)
+
     def close(self) -> None:
+        self.flush()
         if self._owned and self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def quick_sender(serial: Serial, output: SerialOutput, lock: LockType) -> Callable[[int], None]:
+    """What a vCPU calls for each byte of output.  hot: per byte.
+
+    Bytes within a line are only put aside, without the lock: appending is one step for the
+    interpreter.  They are seen by the flush that has been asked for, since that one says so
+    (``is_asked``) before it looks.
+    """
+    held, counters = output.held, serial.counters
+    longest, ends = output.LONGEST, frozenset(output.ENDS)
+
+    def send(value: int) -> None:
+        if serial.is_plain and value not in ends:
+            held.append(value)
+            counters.write_count += 1
+            if output.is_asked and len(held) < longest:
+                return
+            with lock:
+                output(b"")
+            return
+        with lock:
+            serial.write(DATA, 1, value)
+
+    return send
 
 
 class SerialInput:

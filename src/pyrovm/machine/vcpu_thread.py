@@ -33,6 +33,7 @@ _IO = Struct("<BBHIQ")  # direction, size, port, count, offset of the data in kv
 _MMIO = Struct("<QQIB")  # address, data, length, is_write
 _EXIT_AT = abi.kvm_run.io_direction.offset
 _io_at, _mmio_at = _IO.unpack_from, _MMIO.unpack_from
+_IO_DATA = 4096  # KVM_PIO_PAGE_OFFSET: where kvm_run's io.data_offset always points on x86
 _MMIO_DATA = abi.kvm_run.mmio_data.offset
 EXIT_REASONS = 64
 
@@ -177,6 +178,9 @@ class VcpuThread:
         page = self.vcpu.page
         reason_of = self.vcpu.exit_reason
         exits = self.exits
+        byte_reads, byte_writes = self._bus.byte_reads, self._bus.byte_writes
+        key_of = page[_EXIT_AT : _EXIT_AT + 8].cast("Q")
+        io_in, io_out = self.io_in, self.io_out
         while True:
             try:
                 run()
@@ -196,7 +200,15 @@ class VcpuThread:
             if reason == abi.KVM_EXIT_MMIO:
                 self._mmio(page)
             elif reason == abi.KVM_EXIT_IO:
-                self._io(page)
+                key = key_of[0]
+                if key in byte_reads:
+                    page[_IO_DATA] = byte_reads[key]()
+                    io_in.count += 1
+                elif key in byte_writes:
+                    byte_writes[key](page[_IO_DATA])
+                    io_out.count += 1
+                else:
+                    self._io(page)
             else:
                 outcome = self._other(reason)
                 if outcome is not None:
