@@ -128,8 +128,7 @@ SYSCALL(setrlimit)
 SYSCALL(getrusage)
 {
 	s64 *out = (s64 *)b; /* struct rusage: 18 words */
-	u64 ns = 0;
-	struct thread *t;
+	u64 ns;
 
 	if ((int)a < -1 || (int)a > 1)
 		return -EINVAL;
@@ -139,8 +138,7 @@ SYSCALL(getrusage)
 	if ((int)a == 1)
 		ns = thread_cpu_ns(current());
 	else if ((int)a == 0)
-		list_each(t, &threads, all)
-			ns += thread_cpu_ns(t);
+		ns = threads_cpu_ns();
 	else
 		return 0; /* children */
 	out[0] = (s64)(ns / NSEC_PER_SEC);
@@ -152,16 +150,12 @@ SYSCALL(getrusage)
 SYSCALL(times)
 {
 	s64 *out = (s64 *)a;
-	u64 ns = 0;
-	struct thread *t;
 
 	if (user_check(out, out ? 32 : 0, true))
 		return -EFAULT;
-	list_each(t, &threads, all)
-		ns += thread_cpu_ns(t);
 	if (out) {
 		memset(out, 0, 32);
-		out[0] = (s64)(ns / 10000000); /* 100 a second */
+		out[0] = (s64)(threads_cpu_ns() / 10000000); /* 100 a second */
 	}
 	return (long)(clock_monotonic() / 10000000);
 }

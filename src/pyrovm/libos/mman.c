@@ -209,6 +209,28 @@ static void drop_copy(u64 *entry, u64 address, bool huge, void *context)
 
 #define DROP_AT_LEAST (64 * PAGE_SIZE) /* less is cleared where it is */
 
+static void drop_entry(u64 *entry, u64 address, bool huge, void *context)
+{
+	if (*entry & PTE_OWNED)
+		page_free_order(*entry & PTE_ADDRESS, huge ? 9 : 0);
+	*entry = 0;
+}
+
+void space_cut_file(const struct inode *i, u64 size)
+{
+	struct vma *v;
+
+	size = ALIGN_UP(size, PAGE_SIZE);
+	for (unsigned n = 0; (v = vma_number(n)); n++) {
+		u64 kept = size > v->offset ? size - v->offset : 0;
+
+		if (v->file && v->file->inode == i && kept < v->end - v->start &&
+		    !pte_split_borders(v->start + kept, v->end))
+			pte_walk(v->start + kept, v->end, drop_entry, NULL);
+	}
+	flush_tlb();
+}
+
 static long dont_need(u64 address, u64 end)
 {
 	while (address < end) {
@@ -244,6 +266,7 @@ long sys_madvise(u64 address, u64 length, u64 advice, u64 d, u64 e, u64 f)
 		return -EINVAL;
 	switch (advice) {
 	case MADV_DONTNEED:
+	case MADV_DONTNEED_LOCKED:
 		return dont_need(address, end);
 	case MADV_FREE:
 		/* The contents may stay: only what is worth giving back goes. */
@@ -251,8 +274,13 @@ long sys_madvise(u64 address, u64 length, u64 advice, u64 d, u64 e, u64 f)
 	case MADV_REMOVE:
 	case MADV_HWPOISON:
 		return -EINVAL;
-	default:
+	case MADV_NORMAL ... MADV_WILLNEED:
+	case MADV_DONTFORK ... MADV_WIPEONFORK:
+	case MADV_KEEPONFORK ... MADV_POPULATE_WRITE:
+	case MADV_COLLAPSE:
 		return 0; /* advice */
+	default:
+		return -EINVAL;
 	}
 }
 
@@ -277,7 +305,8 @@ long sys_mincore(u64 address, u64 length, u64 vector, u64 d, u64 e, u64 f)
 
 long sys_msync(u64 address, u64 length, u64 flags, u64 d, u64 e, u64 f)
 {
-	if (address & PAGE_MASK)
+	if (address & PAGE_MASK || flags & ~(u64)(MS_ASYNC | MS_INVALIDATE | MS_SYNC) ||
+	    (flags & MS_ASYNC && flags & MS_SYNC))
 		return -EINVAL;
 	for (u64 at = address; at < address + length;) {
 		struct vma *v = vma_at(at);

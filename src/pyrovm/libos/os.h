@@ -123,6 +123,7 @@ char *kstrdup(const char *s);
 
 /* ----------------------------------------------------- space.c, vma.c: the program's addresses */
 struct file;
+struct inode;
 /* Makes n bytes from address on accessible, or -EFAULT: bring in pages that are not there yet.
  * Between a check and the access there must be no sleep. */
 long user_check(const void *address, size_t n, bool write);
@@ -138,6 +139,8 @@ long space_protect(u64 address, u64 length, int prot);
 /* A page fault of the program: 0, or the signal's si_code (SEGV_MAPERR, SEGV_ACCERR; BUS_ADRERR + 100). */
 int space_fault(u64 address, u32 error_code);
 void space_init(u64 image_end); /* where brk starts */
+/* A file has become shorter: no mapping shows what it had from there on (SIGBUS). */
+void space_cut_file(const struct inode *i, u64 size);
 extern u64 space_top; /* mmap goes down from here */
 size_t space_describe(char *to, size_t size); /* /proc/self/maps */
 u64 space_mapped_bytes(void);

@@ -94,7 +94,7 @@ void thread_exit(u64 status)
 	}
 	if (thread_count == 1)
 		process_exit((u32)status & 0xff);
-	list_remove(&me->all);
+	thread_forget(me);
 	thread_count--;
 	me->state = THREAD_DEAD;
 	schedule();

@@ -6,7 +6,7 @@ static struct list run_queue = LIST_INIT(run_queue);
 static struct thread *dead; /* its stack was in use when it died */
 static int next_tid = 1;
 static bool ticking;
-static u64 slice_start;
+static u64 slice_start, cpu_ns_of_the_dead;
 
 #define SLICE_NS 5000000ULL
 
@@ -133,6 +133,22 @@ u64 thread_cpu_ns(const struct thread *t)
 	return t->cpu_ns + (t == current() ? clock_monotonic() - t->cpu_since : 0);
 }
 
+u64 threads_cpu_ns(void)
+{
+	struct thread *t;
+	u64 sum = cpu_ns_of_the_dead;
+
+	list_each(t, &threads, all)
+		sum += thread_cpu_ns(t);
+	return sum;
+}
+
+void thread_forget(struct thread *t)
+{
+	cpu_ns_of_the_dead += thread_cpu_ns(t);
+	list_remove(&t->all);
+}
+
 /* --------------------------------------------------------------------------------- turns */
 
 bool threads_are_waiting(void)
@@ -140,10 +156,14 @@ bool threads_are_waiting(void)
 	return !list_empty(&run_queue);
 }
 
-static void idle(void)
+static void idle(void) /* which is nobody's CPU time */
 {
+	struct thread *me = current();
+
+	me->cpu_ns += clock_monotonic() - me->cpu_since;
 	host_wait(timers_next());
 	timers_expire();
+	me->cpu_since = clock_monotonic();
 }
 
 static void switch_to(struct thread *next)

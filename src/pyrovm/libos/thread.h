@@ -16,6 +16,8 @@ void thread_start(struct thread *t, const struct regs *regs);
 struct thread *thread_find(int tid);
 void thread_init(void); /* makes the first thread of what runs */
 u64 thread_cpu_ns(const struct thread *t);
+u64 threads_cpu_ns(void); /* of all that are or were */
+void thread_forget(struct thread *t); /* it ends: out of `threads` */
 /* What a switch saves beside the stack; area is 64-byte aligned, fpu_size() long. */
 size_t fpu_size(void);
 void fpu_save(void *area);

@@ -13,17 +13,6 @@ long time_to_ns(const struct __kernel_timespec *t, u64 *ns)
 	return 0;
 }
 
-static u64 process_cpu_ns(void)
-{
-	static u64 of_the_dead;
-	struct thread *t;
-	u64 sum = of_the_dead;
-
-	list_each(t, &threads, all)
-		sum += thread_cpu_ns(t);
-	return sum;
-}
-
 static long read_clock(u64 clock, u64 *ns)
 {
 	switch (clock) {
@@ -41,7 +30,7 @@ static long read_clock(u64 clock, u64 *ns)
 		*ns = clock_monotonic();
 		return 0;
 	case CLOCK_PROCESS_CPUTIME_ID:
-		*ns = process_cpu_ns();
+		*ns = threads_cpu_ns();
 		return 0;
 	case CLOCK_THREAD_CPUTIME_ID:
 		*ns = thread_cpu_ns(current());
@@ -55,7 +44,7 @@ static long read_clock(u64 clock, u64 *ns)
 			return 0;
 		}
 		if ((clock & 7) == 2) {
-			*ns = process_cpu_ns();
+			*ns = threads_cpu_ns();
 			return 0;
 		}
 	}

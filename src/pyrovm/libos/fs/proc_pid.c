@@ -1,5 +1,6 @@
 /* What /proc tells of the process. */
 #include "../calls.h"
+#include "../thread.h"
 #include "../vma.h"
 #include "proc.h"
 
@@ -96,12 +97,9 @@ size_t show_status(char *to, size_t size)
 
 size_t show_stat(char *to, size_t size)
 {
-	struct thread *t;
-	u64 ticks = 0;
+	u64 ticks = threads_cpu_ns() / 10000000;
 	char name[24];
 
-	list_each(t, &threads, all)
-		ticks += t->cpu_ns / 10000000;
 	name[show_comm(name, sizeof(name)) - 1] = 0; /* without its newline */
 	return format(to, size,
 		      "%d (%s) R 0 %d %d 0 -1 4194304 0 0 0 0 %lu 0 0 0 20 0 %u 0 0 %lu %lu "

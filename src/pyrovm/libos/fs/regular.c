@@ -133,7 +133,9 @@ long regular_truncate(struct inode *i, u64 size)
 				return -ENOSPC;
 			memset(page + (size & PAGE_MASK), 0, PAGE_SIZE - (size & PAGE_MASK));
 		}
-		/* Pages that the program has mapped must stay what they are: memory. */
+		if (i->is_mapped)
+			space_cut_file(i, size);
+		/* Pages that the program had mapped stay what they are: memory. */
 		ram_cut(&i->ram, pages, FILE_SIZE_MAX >> PAGE_SHIFT, i->is_mapped);
 		i->image.size = MIN(i->image.size, size);
 		i->image.tail_start = MIN(i->image.tail_start, size);

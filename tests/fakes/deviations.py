@@ -1,0 +1,39 @@
+"""Where a program in a VM of its own sees something else than as a process, and means to.
+
+For each program of tests/guests/programs, case by case, what the VM answers.  Everything else in
+their output is the same in both; docs/reference/system-calls.md is made of this table too.
+"""
+
+NO_FIFOS = "one process has nobody to open the other end: named pipes cannot be made"
+NO_SPLICE = "pages are not moved between pipes: EINVAL, upon which programs read and write"
+NO_LOCKS = "locks of files are between processes; there is one, so none ever conflicts"
+NO_EXCHANGE = "RENAME_EXCHANGE is refused, as by file systems that do not have it"
+NO_ATTRIBUTES = "files have no extended attributes"
+NO_PACKETS = "pipes carry bytes only: no O_DIRECT"
+
+# program -> {case: (what the VM answers, why)}
+DEVIATIONS: dict[str, dict[str, tuple[str, str]]] = {
+    "attributes": {"no such attribute": ("EOPNOTSUPP", NO_ATTRIBUTES)},
+    "descriptors": {
+        "another description": ("0", NO_LOCKS),
+        "not to exclusive": ("0", NO_LOCKS),
+        "of another": ("0", NO_LOCKS),
+    },
+    "directories": {"mknod fifo": ("EPERM", NO_FIFOS)},
+    "pipes": {
+        "packets": ("EINVAL", NO_PACKETS),
+        "tee": ("EINVAL", NO_SPLICE),
+        "splice": ("EINVAL", NO_SPLICE),
+        "splice of nothing": ("EINVAL", NO_SPLICE),
+        "splice from a file": ("EINVAL", NO_SPLICE),
+        "splice to a file": ("EINVAL", NO_SPLICE),
+        "offset of a pipe": ("EINVAL", NO_SPLICE),
+        "vmsplice": ("EINVAL", NO_SPLICE),
+        "a named one": ("EPERM", NO_FIFOS),
+    },
+    "renaming": {
+        "exchange": ("EINVAL", NO_EXCHANGE),
+        "exchange file and folder": ("EINVAL", NO_EXCHANGE),
+        "exchange with nothing": ("EINVAL", NO_EXCHANGE),
+    },
+}
