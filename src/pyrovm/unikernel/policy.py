@@ -270,6 +270,8 @@ def parse_published(text: str) -> Published:
         address = DEFAULT_HOST_ADDRESS
         if host:
             is_v6 = host.startswith("[") and host.endswith("]")
+            if ":" in host and not is_v6:
+                raise ValueError("an IPv6 address needs brackets")
             address = ip.parse(host[1:-1] if is_v6 else host)
         elif front.startswith(":"):
             raise ValueError("there is no address before the first colon")
