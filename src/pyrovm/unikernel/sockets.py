@@ -275,7 +275,8 @@ class Sockets:
         elif key == (IPPROTO_IPV6, IPV6_V6ONLY) and sock.family == ip.AF_INET6:
             value = int(sock.v6_only).to_bytes(4, "little")
         elif args.b in READABLE.get(args.a, ()):
-            value = sock.host.getsockopt(args.a, args.b, min(args.length, _DATA_MAX))
+            size = min(max(args.length, 4), _DATA_MAX)  # with 0, Python returns a number
+            value = sock.host.getsockopt(args.a, args.b, size)
         else:
             return -ENOPROTOOPT
         if key == (SOL_SOCKET, SO_ERROR) and any(value) and sock.kind == STREAM:

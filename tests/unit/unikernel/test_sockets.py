@@ -298,6 +298,7 @@ def test_options_that_matter_reach_the_host_and_no_others(make):
     assert (option(guest, handle, 1, 2), option(guest, handle, 1, 15)) == (1, 0)
     for level, name in ((1, 25), (1, 26), (1, 36), (0, 35), (41, 20), (6, 31), (-5, 2**31 - 1)):
         assert option(guest, handle, level, name, 1) == -ENOPROTOOPT
+    assert guest.socket_call(abi.PV_SOCKET_GETOPT, handle, 6, 1, length=0) == 0
     linger = (1).to_bytes(4, "little") + (1000).to_bytes(4, "little")
     assert guest.socket_call(abi.PV_SOCKET_SETOPT, handle, 1, 13, data=linger) == 0
     assert guest.socket_call(abi.PV_SOCKET_GETOPT, handle, 1, 13, length=8) == 0
