@@ -23,7 +23,7 @@ PACKAGES_LAB := qemu-system-x86 e2fsprogs busybox-static util-linux socat iperf3
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: $(STAMPS)/packages-image $(STAMPS)/lab ## boot a Debian guest and show what can be done with it
+run: $(STAMPS)/packages-image $(STAMPS)/lab ## programs in VMs of their own, then a Debian guest with its devices
 	@$(VENV)/python -m pyrovm.cli.main demo
 
 test: $(STAMPS)/packages-test $(STAMPS)/lab ## all tests that this machine can run

@@ -1,7 +1,7 @@
-"""``pyrovm demo``: boot a Debian guest and show that it is one, with disk, network and vsock.
+"""``pyrovm demo``: programs in VMs of their own, then a Debian guest with disk, network and vsock.
 
-On hardware KVM the guest runs right here; on a machine whose KVM cannot run Linux guests, or that
-has none, the same program runs in the lab, and says so.
+Programs run on any KVM.  The Debian guest runs right here on hardware KVM; on a machine whose KVM
+cannot run Linux guests, or that has none, it runs in the lab, and the demonstration says so.
 """
 
 from __future__ import annotations
@@ -33,6 +33,28 @@ LAB_TIMEOUT = 240.0  # seconds
 def main(argv: Sequence[str]) -> int:
     """The exit status: 0 if everything was shown."""
     options = _parser().parse_args(argv)
+    if options.what != "linux":
+        status = show_programs()
+        if status or options.what == "programs":
+            return status
+        print(flush=True)
+    return show_linux(options)
+
+
+def show_programs() -> int:
+    """Programs without a kernel, if there is a KVM; the exit status."""
+    from pyrovm.cli import demo_programs
+
+    try:
+        Kvm().close()
+    except PyrovmError as error:
+        print(f"No programs in VMs of their own here: {error}\n")
+        return 0
+    return demo_programs.show()
+
+
+def show_linux(options: argparse.Namespace) -> int:
+    """The Debian guest; the exit status."""
     reason = "it was asked for" if options.lab else why_not_here()
     progress = Progress("demo")
     kernel = choose_kernel(options.kernel, progress)
@@ -60,6 +82,8 @@ def main(argv: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="pyrovm demo", description=__doc__)
+    parser.add_argument("what", nargs="?", choices=("all", "programs", "linux"), default="all",
+        help="which part (default all)")  # fmt: skip
     parser.add_argument("--kernel", help="another kernel than the best one in the cache")
     parser.add_argument("--lab", action="store_true", help="in the lab, whatever this machine has")
     return parser

@@ -20,7 +20,7 @@ COMMANDS = {
     "doctor": ("doctor", "say what this host can do, and what is missing"),
     "kernel": ("kernel", "fetch or build guest kernels"),
     "lab": ("lab", "a software-emulated KVM host for machines that have none"),
-    "demo": ("demo", "boot a Debian guest and show disk, network and vsock at work"),
+    "demo": ("demo", "show programs in VMs of their own, then a Debian guest with its devices"),
 }
 
 EXIT_USAGE = 2

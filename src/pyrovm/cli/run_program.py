@@ -67,8 +67,15 @@ def _run(options: Options) -> int:
         flags=PV_FLAG_TRACE if options.trace else 0,
         folders=[(share.guest, share.read_only) for share in outside.shares],
     )
+    memory: dict[str, int] = {}
     try:
-        outcome = run(program, build.path(), timeout=options.timeout, prepare=outside.attach)
+        outcome = run(
+            program,
+            build.path(),
+            timeout=options.timeout,
+            prepare=outside.attach,
+            ended=(lambda _: memory.update(_measure())) if options.json else None,
+        )
     finally:
         outside.close()
     if outcome.panic:
@@ -76,7 +83,7 @@ def _run(options: Options) -> int:
     if outcome.timed_out:
         print(f"pyrovm run: ended after --timeout {options.timeout:g} s", file=sys.stderr)
     if options.json:
-        print(_json(outcome, image, found_ns), file=sys.stderr)
+        print(_json(outcome, image, found_ns, memory), file=sys.stderr)
     return outcome.status
 
 
@@ -89,13 +96,32 @@ def find_image(command: Sequence[str]) -> Entry:
     """
     from pyrovm.image import index
 
-    image = index.named(command[0])
+    image = index.named(command[0]) or index.find_program(command[0])
     if image is not None:
         return image
-    return index.find_or_build(command)
+    from pyrovm.guest.progress import Progress
+
+    progress = Progress("image")
+    try:
+        return index.find_or_build(command, progress)
+    finally:
+        progress.done()
 
 
-def _json(outcome: Outcome, image: Entry, found_ns: int) -> str:
+def _measure() -> dict[str, int]:
+    """What this process takes, guest and all, in KiB."""
+    sizes = {"private": 0, "proportional": 0}
+    with open("/proc/self/smaps_rollup") as file:
+        for line in file:
+            name, _, rest = line.partition(":")
+            if name in ("Private_Clean", "Private_Dirty"):
+                sizes["private"] += int(rest.split()[0])
+            elif name == "Pss":
+                sizes["proportional"] = int(rest.split()[0])
+    return sizes
+
+
+def _json(outcome: Outcome, image: Entry, found_ns: int, memory: dict[str, int]) -> str:
     import json
 
     return json.dumps(
@@ -106,5 +132,6 @@ def _json(outcome: Outcome, image: Entry, found_ns: int) -> str:
             "exits": outcome.exits,
             "build_ms": round((outcome.built_ns - found_ns) / 1e6, 3),
             "run_ms": round((outcome.ended_ns - outcome.built_ns) / 1e6, 3),
+            "memory_kib": memory,
         }
     )

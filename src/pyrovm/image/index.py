@@ -180,6 +180,12 @@ def remember(source: str, digest: str, inputs: Iterable[str]) -> None:
     os.replace(temporary, target)
 
 
+def find_program(word: str) -> Entry | None:
+    """The image made earlier for this program, found as a shell would find it; or None."""
+    source = find_source(word)
+    return None if source is None else find(source)
+
+
 def find_or_build(argv: Sequence[str], progress: Progress | None = None) -> Entry:
     """The image for the program ``argv[0]``; built now where there is none or it is stale.
 
