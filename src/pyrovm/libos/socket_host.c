@@ -237,8 +237,9 @@ static u32 host_socket_poll(struct file *f, struct waiter *w, u32 wanted)
 		want |= POLLOUT;
 	poll_add(&s->source.waiters, w);
 	missing = want & ~s->source.ready;
-	/* Who will sleep asks the host by that; who only looks asks it here. */
-	looks = !w && missing & (POLLIN | POLLOUT) &&
+	/* Who will sleep asks the host by that; who only looks asks it here, unless the socket is in a
+	 * set (epoll) whose owner asks it for all of them. */
+	looks = !w && missing & (POLLIN | POLLOUT) && list_empty(&s->source.waiters.waiters) &&
 		((armed & missing) != missing || now - asked_at > ASKED_NS);
 	/* While somebody waits, what is missing stays armed: each event ends the arming of all. */
 	if (missing && (w || looks || !list_empty(&s->source.waiters.waiters)))
