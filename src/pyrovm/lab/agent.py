@@ -102,7 +102,7 @@ class Control:
 
 
 def prepare(order: dict[str, Any]) -> None:
-    """Make the machine, which may come from a snapshot, that of this session."""
+    """Make the machine, which may come from a snapshot, that of this run."""
     time.clock_settime_ns(time.CLOCK_REALTIME, order["time_ns"])
     with open("/dev/urandom", "r+b", buffering=0) as pool:  # every resumed lab has the same pool
         pool.write(bytes.fromhex(order["entropy"]))
