@@ -18,6 +18,8 @@ __version__ = "0.1.0"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pyrovm.programs.errors import FunctionError, FunctionTimeout
+    from pyrovm.programs.function import function
     from pyrovm.programs.running import CompletedProgram, arun, run
     from pyrovm.sdk import (
         ApiError,
@@ -40,6 +42,8 @@ __all__ = [
     "Balloon",
     "CompletedProgram",
     "Drive",
+    "FunctionError",
+    "FunctionTimeout",
     "MemoryHotplug",
     "MicroVM",
     "MicroVMError",
@@ -50,11 +54,15 @@ __all__ = [
     "WaitTimeout",
     "__version__",
     "arun",
+    "function",
     "run",
 ]
 _PROGRAMS = {
     "CompletedProgram": "running",
+    "FunctionError": "errors",
+    "FunctionTimeout": "errors",
     "arun": "running",
+    "function": "function",
     "run": "running",
 }
 

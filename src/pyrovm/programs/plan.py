@@ -43,14 +43,14 @@ def request(
     image: Entry,
     words: Sequence[str],
     *,
-    env: Mapping[str, str] | None,
-    cwd: str | os.PathLike[str] | None,
-    memory: int | str,
-    cpus: int,
-    hostname: str,
-    allow: Iterable[str],
-    publish: Iterable[str],
-    volumes: Iterable[str],
+    env: Mapping[str, str] | None = None,
+    cwd: str | os.PathLike[str] | None = None,
+    memory: int | str = DEFAULT_MEMORY,
+    cpus: int = 1,
+    hostname: str = "pyrovm",
+    allow: Iterable[str] = (),
+    publish: Iterable[str] = (),
+    volumes: Iterable[str] = (),
 ) -> bytes:
     """The record for the helper; ``words`` are the arguments behind the program's name.
 

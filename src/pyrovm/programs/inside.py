@@ -1,0 +1,87 @@
+"""What runs in a function's VM, with ``codec.py``, by whatever version of Python is there.
+
+A frame comes by standard input, another one goes out by standard output; what the function prints
+goes to standard error.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from pyrovm.programs.codec import Encoder, decode, encode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+INSIDE = "<pyrovm>"  # our file in tracebacks
+TRACEBACK_MAX = 64 << 10  # characters
+FUTURE_ANNOTATIONS = 0x1000000  # __future__.annotations.compiler_flag, since 3.7
+
+
+def call(request: dict[str, Any], scope: dict[str, Any]) -> object:
+    """Define the function and what it uses, and call it."""
+    for name, module, attribute in request["imports"]:
+        found = __import__(module, fromlist=["*"])
+        for word in attribute.split(".") if attribute else ():
+            found = getattr(found, word)
+        scope[name] = found
+    scope.update(request["constants"])
+    for file, source in request["pieces"]:
+        code = compile(source, file, "exec", FUTURE_ANNOTATIONS, dont_inherit=True)
+        exec(code, scope)
+    result = scope[request["name"]](*request["args"], **request["kwargs"])
+    if hasattr(result, "__await__"):
+        import asyncio
+
+        async def finish() -> object:
+            return await result
+
+        result = asyncio.run(finish())
+    return result
+
+
+def describe(error: BaseException, request: dict[str, Any]) -> dict[str, str]:
+    """An exception as data, its traceback without what is ours."""
+    import linecache
+    import traceback
+
+    for file, source in request["pieces"]:
+        known = linecache.cache.get(file, (0, None, [], file))[2]
+        lines = source.splitlines(True)
+        width = max(len(known), len(lines))
+        known, lines = ([*part, *["\n"] * (width - len(part))] for part in (known, lines))
+        merged = [old if new == "\n" else new for old, new in zip(known, lines, strict=True)]
+        linecache.cache[file] = (0, None, merged, file)  # the host's file, where it is not
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename == INSIDE:
+        trace = trace.tb_next
+    text = "".join(traceback.format_exception(type(error), error, trace))
+    try:
+        message = str(error)
+    except Exception:
+        message = "(it cannot be printed)"
+    return {
+        "type": type(error).__qualname__,
+        "message": message[:TRACEBACK_MAX],
+        "traceback": text[-TRACEBACK_MAX:],
+    }
+
+
+def main() -> None:
+    """Answer one request."""
+    out = os.dup(1)
+    os.dup2(2, 1)
+    request = decode(sys.stdin.buffer.read())
+    try:
+        value = call(request, {"__name__": request["module"]})
+        encoder = Encoder()
+        reply = encoder.frame({"dict": ["value", encoder.tree(value, "the result")]})
+    except BaseException as error:
+        reply = encode({"error": describe(error, request)})
+    sys.stdout.flush()
+    view = memoryview(reply)
+    while view:
+        view = view[os.write(out, view) :]
+    os._exit(0)  # neither threads nor destructors keep the VM
