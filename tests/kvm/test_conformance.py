@@ -12,8 +12,9 @@ pytestmark = [
 ]
 
 PROGRAMS = [
-    *("attributes", "clocks", "copies", "descriptors", "directories", "epoll", "events", "files"),
-    *("filetimes", "futexes", "links", "mapping", "pipes", "polling", "renaming", "timers"),
+    *("attributes", "clocks", "copies", "descriptors", "directories", "epoll", "errors"),
+    *("events", "files", "filetimes", "futexes", "identity", "links", "mapping"),
+    *("pipes", "polling", "procfiles", "renaming", "sigcalls", "system", "timers"),
 ]
 
 

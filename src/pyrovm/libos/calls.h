@@ -62,6 +62,7 @@ SYSCALL(sched_getparam);
 SYSCALL(sched_priority_max);
 SYSCALL(sched_priority_min);
 SYSCALL(getpriority);
+SYSCALL(setpriority);
 SYSCALL(sched_rr_get_interval);
 SYSCALL(capget);
 SYSCALL(getrandom);

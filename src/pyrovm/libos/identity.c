@@ -9,13 +9,21 @@ struct rlimit64 limits[RLIM_NLIMITS];
 CONSTANT(getpid, PROCESS_ID)
 CONSTANT(getppid, 0)
 CONSTANT(getpgrp, PROCESS_ID)
-CONSTANT(getsid, PROCESS_ID)
 CONSTANT(gettid, current()->tid)
 CONSTANT(getuid, boot_info->uid)
 CONSTANT(getgid, boot_info->gid)
-CONSTANT(getgroups, 0)
 CONSTANT(nothing, 0)
 CONSTANT(forbidden, -EPERM)
+
+SYSCALL(getsid)
+{
+	return !(int)a || (int)a == PROCESS_ID ? PROCESS_ID : -ESRCH;
+}
+
+SYSCALL(getgroups)
+{
+	return (int)a < 0 ? -EINVAL : 0; /* none */
+}
 
 static long put_ids(u64 a, u64 b, u64 c, u32 id)
 {
@@ -200,19 +208,36 @@ SYSCALL(sched_getparam)
 	return 0;
 }
 
+static long priority_limit(int policy, int of_real_time)
+{
+	if (policy == SCHED_FIFO || policy == SCHED_RR)
+		return of_real_time;
+	return policy == SCHED_NORMAL || policy == SCHED_BATCH || policy == SCHED_IDLE ? 0 : -EINVAL;
+}
+
 SYSCALL(sched_priority_max)
 {
-	return (int)a == 1 || (int)a == 2 ? 99 : 0;
+	return priority_limit((int)a, 99);
 }
 
 SYSCALL(sched_priority_min)
 {
-	return (int)a == 1 || (int)a == 2 ? 1 : 0;
+	return priority_limit((int)a, 1);
 }
+
+static int nice; /* kept, but threads take turns as equals */
 
 SYSCALL(getpriority)
 {
-	return 20; /* 20 - nice, as the system call has it */
+	return a > PRIO_USER ? -EINVAL : 20 - nice;
+}
+
+SYSCALL(setpriority)
+{
+	if (a > PRIO_USER)
+		return -EINVAL;
+	nice = MAX(-20, MIN((int)c, 19));
+	return 0;
 }
 
 SYSCALL(sched_rr_get_interval)

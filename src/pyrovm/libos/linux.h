@@ -25,5 +25,6 @@
 #include <linux/time.h>
 #include <linux/uio.h>
 #include <linux/utsname.h>
+#include <linux/wait.h>
 
 #endif

@@ -190,12 +190,13 @@ SYSCALL(execve)
 
 SYSCALL(wait4)
 {
-	return -ECHILD;
+	return (u32)c & ~(u32)(WNOHANG | WUNTRACED | WCONTINUED | __WNOTHREAD | __WCLONE | __WALL) ? -EINVAL :
+													  -ECHILD;
 }
 
 SYSCALL(waitid)
 {
-	return -ECHILD;
+	return (u32)d & (WEXITED | WSTOPPED | WCONTINUED) ? -ECHILD : -EINVAL;
 }
 
 /* ------------------------------------------------------------------------------------ settings */
@@ -261,6 +262,8 @@ SYSCALL(arch_prctl)
 
 SYSCALL(prctl)
 {
+	static bool is_dumpable = true; /* told, and nothing else: there are no cores, and no parent */
+	static int parent_death_signal;
 	struct thread *me = current();
 
 	switch (a) {
@@ -278,13 +281,27 @@ SYSCALL(prctl)
 			return -EFAULT;
 		memcpy((void *)b, me->name, 16);
 		return 0;
-	case PR_GET_DUMPABLE:
 	case PR_GET_NO_NEW_PRIVS:
 		return 1;
+	case PR_GET_DUMPABLE:
+		return is_dumpable;
+	case PR_SET_DUMPABLE:
+		if (b > 1)
+			return -EINVAL;
+		is_dumpable = b;
+		return 0;
+	case PR_GET_PDEATHSIG:
+		if (user_check((void *)b, 4, true))
+			return -EFAULT;
+		*(int *)b = parent_death_signal;
+		return 0;
+	case PR_SET_PDEATHSIG:
+		if (b > SIGNALS)
+			return -EINVAL;
+		parent_death_signal = (int)b;
+		return 0;
 	case PR_GET_TIMERSLACK:
 		return 50000;
-	case PR_SET_PDEATHSIG:
-	case PR_SET_DUMPABLE:
 	case PR_SET_TIMERSLACK:
 	case PR_SET_NO_NEW_PRIVS:
 	case PR_GET_KEEPCAPS:

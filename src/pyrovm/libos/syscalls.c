@@ -136,7 +136,7 @@ const struct syscall_entry syscalls[] = {
 	CALL(statfs, statfs, "sx"),
 	CALL(fstatfs, fstatfs, "fx"),
 	CALL(getpriority, getpriority, "dd"),
-	CALL(setpriority, nothing, "ddd"),
+	CALL(setpriority, setpriority, "ddd"),
 	CALL(sched_setparam, nothing, "dx"),
 	CALL(sched_getparam, sched_getparam, "dx"),
 	CALL(sched_setscheduler, nothing, "ddx"),

@@ -40,18 +40,16 @@ long user_string(const char *address, size_t max)
 {
 	size_t n = 0;
 
-	for (;;) {
+	while (n < max) {
 		size_t in_page = PAGE_SIZE - ((u64)(address + n) & PAGE_MASK);
 
 		if (user_check(address + n, 1, false))
 			return -EFAULT;
-		for (; in_page > 0; in_page--, n++) {
-			if (n >= max)
-				return -ENAMETOOLONG;
+		for (; in_page > 0 && n < max; in_page--, n++)
 			if (!address[n])
 				return (long)n;
-		}
 	}
+	return -ENAMETOOLONG;
 }
 
 u64 user_phys(u64 address)

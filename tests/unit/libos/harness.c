@@ -64,6 +64,7 @@ void harness_start(void)
 	cpu.self = (u64)&cpu;
 	for (unsigned i = 0; i < RLIM_NLIMITS; i++)
 		limits[i] = (struct rlimit64){ 1024, 65536 };
+	limits[RLIMIT_FSIZE] = (struct rlimit64){ RLIM64_INFINITY, RLIM64_INFINITY };
 }
 
 /* ------------------------------------------------------------------------------- memory */

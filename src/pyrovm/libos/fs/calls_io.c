@@ -56,8 +56,8 @@ static long do_simple(int fd, u64 buffer, u64 n, u64 *position, bool write)
 		return result;
 	if (position && !f->ops->has_position) {
 		result = -ESPIPE;
-	} else if ((s64)n < 0) {
-		result = -EINVAL;
+	} else if ((s64)n < 0) { /* it ends beyond all addresses */
+		result = -EFAULT;
 	} else {
 		io_init(&io, &piece, 1);
 		result = transfer(f, &io, position ? position : &f->position, write);

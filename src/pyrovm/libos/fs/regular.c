@@ -6,6 +6,7 @@
  */
 #include <linux/falloc.h>
 
+#include "calls.h"
 #include "erofs.h"
 
 /* The page to write to. */
@@ -58,6 +59,18 @@ static long regular_read(struct file *f, struct io *io, u64 *position)
 	return done;
 }
 
+static u64 size_limit(void)
+{
+	return MIN(limits[RLIMIT_FSIZE].rlim_cur, FILE_SIZE_MAX);
+}
+
+static long refuse_size(void)
+{
+	if (limits[RLIMIT_FSIZE].rlim_cur < FILE_SIZE_MAX)
+		signal_send(current(), SIGXFSZ, SI_USER, 0, PROCESS_ID);
+	return -EFBIG;
+}
+
 static long regular_write(struct file *f, struct io *io, u64 *position)
 {
 	struct inode *i = f->inode;
@@ -69,16 +82,16 @@ static long regular_write(struct file *f, struct io *io, u64 *position)
 		return -EPERM;
 	if (i->seals & F_SEAL_GROW && *position + io->length > i->size)
 		return -EPERM;
-	if (*position >= FILE_SIZE_MAX)
-		return io->length ? -EFBIG : 0;
-	while (io->length && *position < FILE_SIZE_MAX) {
+	if (*position >= size_limit())
+		return io->length ? refuse_size() : 0;
+	while (io->length && *position < size_limit()) {
 		u64 offset = *position & PAGE_MASK;
 		u8 *page = writable_page(i, *position >> PAGE_SHIFT);
 		size_t n;
 
 		if (!page)
 			return done ? done : -ENOSPC;
-		n = io_get(io, page + offset, PAGE_SIZE - offset);
+		n = io_get(io, page + offset, MIN(PAGE_SIZE - offset, size_limit() - *position));
 		*position += n;
 		done += (long)n;
 		i->size = MAX(i->size, *position);
@@ -119,8 +132,8 @@ static long clear_range(struct inode *i, u64 start, u64 end)
 
 long regular_truncate(struct inode *i, u64 size)
 {
-	if (size > FILE_SIZE_MAX)
-		return -EFBIG;
+	if (size > i->size && size > size_limit())
+		return refuse_size();
 	if ((i->seals & F_SEAL_SHRINK && size < i->size) || (i->seals & F_SEAL_GROW && size > i->size))
 		return -EPERM;
 	if (size < i->size) {
