@@ -39,6 +39,7 @@ PARTS = {
     "ioctls": gendocs_machine.ioctls,
     "layout": gendocs_machine.layout,
     "sdk": gendocs_sdk.classes,
+    "sdk-programs": gendocs_sdk.programs,
 }
 SECTION = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- /generated -->)", re.S)
 

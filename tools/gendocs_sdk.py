@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SDK = Path(__file__).resolve().parent.parent / "src" / "pyrovm" / "sdk"
+SOURCE = Path(__file__).resolve().parent.parent / "src" / "pyrovm"
+SDK, PROGRAMS = SOURCE / "sdk", SOURCE / "programs"
 # Class -> its module, in the order of the page.
 CLASSES = {
     "MicroVM": "microvm",
@@ -28,7 +29,18 @@ CLASSES = {
     "VmmExited": "errors",
     "WaitTimeout": "errors",
 }
+# The same of programs and functions in VMs.
+PROGRAM_NAMES = {
+    "run": "running",
+    "arun": "running",
+    "CompletedProgram": "running",
+    "function": "function",
+    "Function": "function",
+    "FunctionError": "errors",
+    "FunctionTimeout": "errors",
+}
 INHERITED = {"MicroVM": ("MicroVMBase", "_base")}  # shown with the class that has it
+DEFINITIONS = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 SAME_AS = {"AsyncMicroVM": "MicroVM"}
 
 
@@ -47,6 +59,22 @@ def classes() -> str:
             members = list(_members(base)) + members
         for text in members:
             lines += [text, ""]
+    return "\n".join(lines)
+
+
+def programs() -> str:
+    """What there is to run programs and functions."""
+    lines: list[str] = []
+    for name, module in PROGRAM_NAMES.items():
+        tree = ast.parse((PROGRAMS / f"{module}.py").read_text())
+        found = [n for n in tree.body if isinstance(n, DEFINITIONS) and n.name == name]
+        node = found[-1]  # behind the overloads
+        lines += [f"## {name}", ""]
+        if isinstance(node, ast.ClassDef):
+            lines += [*_class_text(node), *(f"{text}\n" for text in _members(node, "__call__"))]
+        else:
+            text = _prose(ast.get_docstring(node) or "")
+            lines += ["```", _signature(name, node), "```", "", text, ""]
     return "\n".join(lines)
 
 
@@ -73,23 +101,23 @@ def _hidden(node: ast.AnnAssign) -> bool:
     return isinstance(node.target, ast.Name) and node.target.id.startswith("_")
 
 
-def _members(node: ast.ClassDef) -> Iterator[str]:
+def _members(node: ast.ClassDef, special: str = "__init__") -> Iterator[str]:
     for member in node.body:
         if not isinstance(member, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         text = ast.get_docstring(member)
-        if text is None or (member.name.startswith("_") and member.name != "__init__"):
+        if text is None or (member.name.startswith("_") and member.name != special):
             continue
-        yield f"```\n{_signature(node, member)}\n```\n\n{_prose(text)}"
+        member.args.args = member.args.args[1:]  # self
+        name = node.name.removesuffix("Base") if member.name == "__init__" else member.name
+        yield f"```\n{_signature(name, member)}\n```\n\n{_prose(text)}"
 
 
-def _signature(owner: ast.ClassDef, node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
+def _signature(name: str, node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
     decorators = {ast.unparse(each) for each in node.decorator_list}
     result = "" if node.returns is None else f" -> {ast.unparse(node.returns)}"
     if "property" in decorators:
-        return f"{node.name}:{result.removeprefix(' ->')}"
-    node.args.args = node.args.args[1:]  # self
-    name = {"__init__": owner.name.removesuffix("Base")}.get(node.name, node.name)
+        return f"{name}:{result.removeprefix(' ->')}"
     result = "" if node.name == "__init__" else result
     # As it is formatted in source: blanks around the = of an annotated argument.
     arguments = re.sub(r"(: [^=,]+)=", r"\1 = ", ast.unparse(node.args))
@@ -102,7 +130,7 @@ def _signature(owner: ast.ClassDef, node: ast.FunctionDef | ast.AsyncFunctionDef
 
 def _prose(text: str) -> str:
     """A docstring as Markdown: roles become code, Args and Raises become lists, doctests code."""
-    text = re.sub(r":(?:meth|class|attr|mod|data):`([^`]+)`", r"`\1`", inspect.cleandoc(text))
+    text = re.sub(r":(?:meth|class|func|attr|mod|data):`([^`]+)`", r"`\1`", inspect.cleandoc(text))
     text = text.replace("``", "`")
     out: list[str] = []
     in_list = in_code = False
@@ -114,6 +142,9 @@ def _prose(text: str) -> str:
             out += [] if in_code else ["```python"]
             in_code = True
             out.append(re.sub(r"\s+# doctest: \+SKIP$", "", line[4:]))
+        elif in_code:  # what it prints, up to an empty line
+            out.append(f"# {line}" if line.strip() else "```\n")
+            in_code = bool(line.strip())
         elif in_list and line.startswith("        "):
             out[-1] += f" {line.strip()}"
         elif in_list and line.strip():

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -349,3 +350,32 @@ def test_a_cancelled_call_ends_its_vm():
     with pytest.raises(asyncio.TimeoutError):
         asyncio.run(cancelled())
     wait_until(lambda: not children_of(helper))
+
+
+# --------------------------------------------------------------------------------------- examples
+
+EXAMPLES = {
+    "programs": """\
+Python says: 42
+Sorted: apple fig pear
+Without folders: .*/etc/shadow: No such file or directory
+It was ended after a second
+""",
+    "untrusted": """\
+average: 3.0
+spread: 5.0
+broken: IndexError: list index out of range
+endless: took too long
+curious: localhost
+""",
+}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example(name):
+    example = Path(__file__).resolve().parents[2] / "examples" / f"{name}.py"
+    done = subprocess.run(
+        [sys.executable, example], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert re.fullmatch(EXAMPLES[name], done.stdout)

@@ -14,7 +14,8 @@ class FunctionError(PyrovmError):
     """A function has failed in its VM.
 
     ``type`` is the exception's name, ``message`` and ``traceback`` its texts: they come from the
-    VM, like all that the function returns. Empty where there was no exception.
+    VM, like all that the function returns. Where there was no exception ``type`` and ``traceback``
+    are empty.
     """
 
     def __init__(
@@ -28,7 +29,7 @@ class FunctionError(PyrovmError):
         text = f"{function} {what}"
         super().__init__(f"{text}\n\n{traceback}" if traceback else text)
         self.type = type
-        self.message = message
+        self.message = message or what
         self.traceback = traceback
 
 

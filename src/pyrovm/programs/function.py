@@ -215,7 +215,7 @@ def function(
     function: Callable[P, R] | None = None,
     /,
     *,
-    memory: int | str = plan.DEFAULT_MEMORY,
+    memory: int | str = "512M",
     timeout: float | None = None,
     allow: Sequence[str] = (),
     requirements: Sequence[str] = (),

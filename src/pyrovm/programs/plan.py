@@ -15,7 +15,6 @@ from pyrovm.unikernel.program import environment
 
 MIB = 1 << 20
 Word = str | bytes | os.PathLike[str]
-DEFAULT_MEMORY = "512M"
 
 
 def words_of(args: Word | Sequence[Word]) -> list[str]:
@@ -45,7 +44,7 @@ def request(
     *,
     env: Mapping[str, str] | None = None,
     cwd: str | os.PathLike[str] | None = None,
-    memory: int | str = DEFAULT_MEMORY,
+    memory: int | str = "512M",
     cpus: int = 1,
     hostname: str = "pyrovm",
     allow: Iterable[str] = (),

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pyrovm.programs import plan
 from pyrovm.programs.execution import Execution
-from pyrovm.programs.plan import DEFAULT_MEMORY, Word
+from pyrovm.programs.plan import Word
 from pyrovm.programs.streams import PIPE, Stream
 
 T = TypeVar("T")
@@ -115,7 +115,7 @@ def run(
     check: bool = False,
     env: Mapping[str, str] | None = None,
     cwd: str | os.PathLike[str] | None = None,
-    memory: int | str = DEFAULT_MEMORY,
+    memory: int | str = "512M",
     cpus: int = 1,
     hostname: str = "pyrovm",
     allow: Iterable[str] = (),
