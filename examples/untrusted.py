@@ -7,7 +7,7 @@ FORMULAS = {
     "spread": "max(values) - min(values)",
     "broken": "values[10]",
     "endless": "sum(iter(int, 1))",
-    "curious": "open('/etc/hostname').read()",
+    "curious": "open('/etc/hostname').readline().strip()",
 }
 
 
