@@ -11,9 +11,18 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
-from bench.inside.machines import MACHINES, Guest, Machine, answer, say, take_assets
+from bench.inside.machines import (
+    MACHINES,
+    Guest,
+    Machine,
+    answer,
+    patiently,
+    say,
+    take_assets,
+)
 from bench.inside.tracing import Tracing, init_reached
 
 
@@ -50,7 +59,8 @@ def main() -> None:
         say(f"round {number} of {plan['rounds']}" if number else "warming up")
         for way in plan["ways"]:
             for kind in MACHINES:
-                took = boot(kind, guest if number else first, way, tracing)
+                each = guest if number else first
+                took = patiently(partial(boot, kind, each, way, tracing))
                 if number:
                     for what, ms in took.items():
                         found.setdefault(f"{kind.name} {way} {what}", []).append(ms)

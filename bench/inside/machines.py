@@ -10,8 +10,11 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
+
+T = TypeVar("T")
 
 SOURCES = "/job/tree/src"
 TIMEOUT = 60.0  # seconds; a guest takes some, in the lab
@@ -57,6 +60,22 @@ class Guest:
 
 class StoodStill(RuntimeError):
     """A guest did not end."""
+
+
+ATTEMPTS = 6
+
+
+def patiently(attempt: Callable[[], T]) -> T:
+    """``attempt()``; again where the guest stood still.
+
+    Under a clock that counts, guests of either VMM do so now and then on a busy machine.
+    """
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return attempt()
+        except StoodStill as error:
+            say(f"{str(error).splitlines()[0]}; once more")
+    return attempt()
 
 
 class Machine:

@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,14 @@ from bench.inside.machines import (
     Machine,
     Pyrovm,
     Qemu,
-    StoodStill,
     answer,
+    patiently,
     say,
     take_assets,
 )
 
 TAP, HOST_ADDRESS = "tap0", "10.0.0.1"
 DISK = "/dev/ram0"
-ATTEMPTS = 6
 _RESULT = re.compile(rb"^RESULT (\S+) (\d+) (\d+)", re.M)  # name, amount, ns
 KINDS: dict[str, type[Machine]] = {"pyrovm": Pyrovm, "qemu": Qemu}
 
@@ -79,19 +79,6 @@ def transfer(load: str, each: dict[str, Any], guest: Guest) -> dict[str, float]:
     return found
 
 
-def patiently(load: str, each: dict[str, Any], guest: Guest) -> dict[str, float]:
-    """As :func:`transfer`; again where a guest stood still.
-
-    Under a clock that counts, guests of either VMM do so now and then on a busy machine.
-    """
-    for _ in range(ATTEMPTS - 1):
-        try:
-            return transfer(load, each, guest)
-        except StoodStill as error:
-            say(f"{str(error).splitlines()[0]}; once more")
-    return transfer(load, each, guest)
-
-
 def guest_at(guest: Guest, folder: Path) -> Guest:
     """The guest with its vsock's socket in ``folder``."""
     if guest.vsock == "unix":
@@ -117,7 +104,7 @@ def main() -> None:
             say(f"{each['name']}: " + (f"{number} of {plan['rounds']}" if number else "warming up"))
             args = f"{plan['args']} JOB={','.join(each['job'])}"
             guest = Guest(kernel, initrd, args, memory_mib=256, serial=True, **each["devices"])
-            for name, rate in patiently(load, each, guest).items():
+            for name, rate in patiently(partial(transfer, load, each, guest)).items():
                 if number:
                     found.setdefault(each["name"], {}).setdefault(name, []).append(rate)
     answer(found)
