@@ -126,7 +126,9 @@ class Datagrams:
                 self.disconnect(sock)
                 sock.peer = peer
             at = ip.to_host(sock.family, self._bindings.host_address(receiver))
-            return sock.host.sendmsg(views, (), flags, at)
+            count = sock.host.sendmsg(views, (), flags, at)
+            _expect(receiver, sock)
+            return count
         if to == NAME_SERVER:
             return self._ask(sock, views)
         if is_loopback(to[0]) and self._bindings.policy.allows(*to):  # the host's
@@ -166,6 +168,8 @@ class Datagrams:
                 continue
             count, _, seen_flags, name = host.recvmsg_into(views, 0, flags)
             if name == peeked:
+                if not flags & _socket.MSG_PEEK:
+                    _arrived(sock, name[1])
                 return count, seen_flags, source
         raise fail(EAGAIN)
 
@@ -180,13 +184,11 @@ class Datagrams:
                 self._name_server.getsockname()
             ):
                 return NAME_SERVER
+            if seen[1] in sock.expected:
+                return sock.expected[seen[1]][0]
             sender = self._bindings.datagram.get(seen[1])
             if sender is not None:
-                address = sender.local[0]
-                if address in (ip.ANY4, ip.ANY6):
-                    v4 = ip.AF_INET in (sock.family, sender.family)
-                    address = ip.LOOPBACK4 if v4 else ip.LOOPBACK6
-                return address, sender.local[1]
+                return _shown_to(sock, sender)
         if seen in sock.correspondents:
             return seen
         if sock.published is None:
@@ -219,3 +221,27 @@ class Datagrams:
 
         self._names.ask(question, answer)
         return len(question)
+
+
+def _shown_to(receiver: GuestSocket, sender: GuestSocket) -> ip.Endpoint:
+    """A sender within the guest, as a receiver there sees it."""
+    address = sender.local[0]
+    if address in (ip.ANY4, ip.ANY6):
+        v4 = ip.AF_INET in (receiver.family, sender.family)
+        address = ip.LOOPBACK4 if v4 else ip.LOOPBACK6
+    return address, sender.local[1]
+
+
+def _expect(receiver: GuestSocket, sender: GuestSocket) -> None:
+    """A datagram is on its way; those that nobody receives are forgotten in the end."""
+    expected, port = receiver.expected, sender.host_port
+    if len(expected) >= CORRESPONDENTS_MAX and port not in expected:
+        del expected[next(iter(expected))]
+    expected[port] = _shown_to(receiver, sender), expected.get(port, ((0, 0), 0))[1] + 1
+
+
+def _arrived(receiver: GuestSocket, port: int) -> None:
+    """One of those that were expected from there."""
+    source, count = receiver.expected.pop(port, ((0, 0), 0))
+    if count > 1:
+        receiver.expected[port] = source, count - 1

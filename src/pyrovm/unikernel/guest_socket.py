@@ -47,6 +47,7 @@ class GuestSocket:
     __slots__ = (
         "bound",
         "correspondents",
+        "expected",
         "family",
         "host",
         "host_peer",
@@ -77,6 +78,9 @@ class GuestSocket:
         self.linger = bytes(8)
         self.host_port = 0  # of 127.0.0.1, where it is bound there
         self.host_peer: ip.Endpoint | None = None  # that the host's socket is connected to
+        # Datagrams within the guest on their way to it: by the sender's host_port, who that is and
+        # how many; the sender may be closed before they are received.
+        self.expected: dict[int, tuple[ip.Endpoint, int]] = {}
         # Who may send it datagrams, as the guest and as the host sees them.
         self.correspondents: dict[ip.Endpoint, ip.Endpoint] = {}
 

@@ -240,6 +240,27 @@ def test_datagrams_between_sockets_of_the_guest(make):
     assert guest.peer(one) == -ENOTCONN
 
 
+def test_datagrams_outlive_their_sender_but_leave_no_door_open(make):
+    guest = make()
+    sender, receiver = guest.open(UDP), guest.open(UDP)
+    guest.bind(receiver, "127.0.0.1", 7)
+    to = address("127.0.0.1", 7)
+    assert [guest.send(sender, b"1", to), guest.send(sender, b"2", to)] == [1, 1]
+    name, port = guest.name(sender), guest.host(sender).getsockname()[1]
+    guest.call(abi.PV_CLOSE, sender)
+    host = guest.host(receiver)
+    host_wait(host)
+    assert [guest.receive(receiver, 9, MSG_PEEK), guest.receive(receiver)] == [b"1", b"1"]
+    assert ip.unpack(guest.address)[1] == ip.LOOPBACK4
+    assert guest.receive(receiver) == b"2"
+    assert name.endswith(f":{ip.unpack(guest.address)[2]}")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        stranger.bind(("127.0.0.1", port))
+        stranger.sendto(b"3", host.getsockname())
+        host_wait(host)
+        assert guest.receive(receiver) == -EAGAIN
+
+
 def test_a_name_is_asked_for_by_datagram_and_by_stream(make):
     outside = ip.parse("93.184.216.34")
     guest = make(allow=["example.com:443"], find=lambda _: [outside])
