@@ -12,7 +12,6 @@ type.  The n-th ``bytes`` or ``bytearray`` is the n-th blob.
 
 from __future__ import annotations
 
-import json
 import math
 import struct
 import sys
@@ -29,6 +28,20 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+def dumps(tree: object) -> str:
+    """JSON; imported when it is needed, for inside a VM there is a faster way."""
+    import json
+
+    return json.dumps(tree, allow_nan=False, separators=(",", ":"))
+
+
+def loads(text: bytes) -> Any:
+    """The other way round."""
+    import json
+
+    return json.loads(text)
+
+
 class CodecError(ValueError):
     """What came is no value."""
 
@@ -41,7 +54,7 @@ class Encoder:
 
     def frame(self, tree: object) -> bytes:
         """The frame of what :meth:`tree` has made."""
-        text = json.dumps(tree, allow_nan=False, separators=(",", ":")).encode()
+        text = dumps(tree).encode()
         lengths = [_LENGTH.pack(len(blob)) for blob in self._blobs]
         header = _HEADER.pack(MAGIC, len(text), len(lengths))
         return b"".join([header, *lengths, text, *self._blobs])
@@ -119,7 +132,7 @@ def decode(data: bytes | bytearray) -> Any:
     if at != len(view):
         raise CodecError(f"{len(view)} bytes, where there should be {at}")
     try:
-        tree = json.loads(bytes(view[start : start + size]))
+        tree = loads(bytes(view[start : start + size]))
     except (ValueError, RecursionError) as error:
         raise CodecError(f"no value: {str(error)[:200]}") from None
     decoder = _Decoder(blobs)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import marshal
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -147,14 +149,19 @@ def _unwrapped(value: Any) -> Any:
 
 @functools.cache
 def inside() -> str:
-    """The program that serves a call in the VM, where there is no pyrovm."""
+    """The program that serves a call in the VM, where there is no pyrovm; as bytecode, for it is
+    the same Python, and compiling takes longer than most functions."""
     here = Path(__file__).parent
-    lines = ["import sys"]
+    lines = [
+        "import marshal, sys",
+        f"if sys.hexversion >> 16 != {sys.hexversion >> 16}:  # where bytecode may differ",
+        "    sys.exit('another Python was installed: the program has to be started again')",
+    ]
     for name in ("codec", "inside"):
-        text = (here / f"{name}.py").read_text()
+        code = compile((here / f"{name}.py").read_text(), INSIDE, "exec", dont_inherit=True)
         lines += [
-            f"module = sys.modules['{__package__}.{name}'] = type(sys)('{name}')",
-            f"exec(compile({text!r}, {INSIDE!r}, 'exec'), module.__dict__)",
+            f"module = sys.modules['{__package__}.{name}'] = type(sys)('{__package__}.{name}')",
+            f"exec(marshal.loads({marshal.dumps(code)!r}), module.__dict__)",
         ]
     return "\n".join([*lines, "module.main()"])
 

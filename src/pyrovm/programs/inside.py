@@ -20,6 +20,29 @@ TRACEBACK_MAX = 64 << 10  # characters
 FUTURE_ANNOTATIONS = 0x1000000  # __future__.annotations.compiler_flag, since 3.7
 
 
+def use_c_json(codec: Any) -> None:
+    """JSON by the C half of the ``json`` module alone: the other one takes a third of the time that
+    an interpreter needs to start."""
+    try:
+        import _json as found
+    except ImportError:  # it is optional
+        return
+
+    c: Any = found  # private to json; the same from 3.11 to 3.14
+
+    class Context:
+        strict = True
+        object_hook = object_pairs_hook = None
+        parse_float, parse_int, parse_constant = float, int, float
+        memo: dict[str, str] = {}  # noqa: RUF012  (as JSONDecoder has it)
+
+    scan = c.make_scanner(Context)
+    to_text = c.encode_basestring_ascii
+    chunks = c.make_encoder(None, None, to_text, None, ":", ",", False, False, False)
+    codec.loads = lambda text: scan(text.decode(), 0)[0]
+    codec.dumps = lambda tree: "".join(chunks(tree, 0))
+
+
 def call(request: dict[str, Any], scope: dict[str, Any]) -> object:
     """Define the function and what it uses, and call it."""
     for name, module, attribute in request["imports"]:
@@ -71,6 +94,7 @@ def describe(error: BaseException, request: dict[str, Any]) -> dict[str, str]:
 
 def main() -> None:
     """Answer one request."""
+    use_c_json(sys.modules[Encoder.__module__])
     out = os.dup(1)
     os.dup2(2, 1)
     request = decode(sys.stdin.buffer.read())

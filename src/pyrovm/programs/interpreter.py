@@ -36,12 +36,13 @@ def image_with(requirements: Sequence[str]) -> Entry:
 
 
 def interpreter() -> str:
-    """This Python, or ``python3`` on PATH where this is none that could be started again."""
+    """This Python, or one of its version on PATH where this cannot be started by itself."""
     if sys.executable and is_python(sys.executable):
         return sys.executable
-    found = find_program("python3")
+    name = "python{}.{}".format(*sys.version_info)
+    found = find_program(name)
     if found is None:
-        raise ConfigError("there is no python3 on PATH to run functions")
+        raise ConfigError(f"there is no {name} on PATH to run functions")
     return found
 
 
