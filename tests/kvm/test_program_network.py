@@ -127,7 +127,8 @@ def test_what_is_denied_fails_at_once_and_says_what_would_allow_it(program):
 
 
 def test_the_hosts_loopback_and_the_metadata_service_are_not_in_a_star(program):
-    with echo(socket.SOCK_STREAM) as port:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
         done = run_vm(program, "talk", "127.0.0.1", port, 5, options=["--allow", "*"])
     assert done.stdout == "connect: ECONNREFUSED\n"
     done = run_vm(program, "talk", "169.254.169.254", 80, 5, options=["--allow", "*"])

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
@@ -290,6 +291,23 @@ static void many(void)
 	close(server);
 }
 
+static void from_file(void)
+{
+	int port, server = listener(&port), client = dial(port), made = accept(server, NULL, NULL);
+	int file = open("/tmp/sent", O_RDWR | O_CREAT | O_TRUNC, 0600);
+	char text[100] = "";
+
+	write(file, "from a file", 11);
+	CALL("sendfile", sendfile(client, file, &(off_t){ 5 }, 100));
+	CALL("received", recv(made, text, sizeof(text), 0));
+	TEXT("text", "%s", text);
+	unlink("/tmp/sent");
+	close(file);
+	close(client);
+	close(made);
+	close(server);
+}
+
 static void datagrams(void)
 {
 	int a = socket(AF_INET, SOCK_DGRAM, 0), b = socket(AF_INET, SOCK_DGRAM, 0);
@@ -393,6 +411,7 @@ int main(void)
 	waiting();
 	large();
 	many();
+	from_file();
 	datagrams();
 	not_blocking();
 	family6();

@@ -109,6 +109,15 @@ void io_advance(struct io *io, size_t n)
 	}
 }
 
+/* Our own memory is one piece: sendfile() and its like have their buffers there. */
+static long to_host(void *at, size_t n, bool write, struct pv_iovec *pieces, unsigned max)
+{
+	if ((u64)at < PV_PHYSMAP || (u64)at >= PV_LIBOS_VA)
+		return user_to_host(at, n, write, pieces, max);
+	pieces[0] = (struct pv_iovec){ virt_to_phys(at), n };
+	return 1;
+}
+
 long io_to_host(struct io *io, bool write, struct pv_iovec *pieces, unsigned max, size_t *n)
 {
 	unsigned count = 0;
@@ -120,7 +129,7 @@ long io_to_host(struct io *io, bool write, struct pv_iovec *pieces, unsigned max
 
 		if (!length)
 			continue;
-		added = user_to_host(io->pieces[i].iov_base, length, write, pieces + count, max - count);
+		added = to_host(io->pieces[i].iov_base, length, write, pieces + count, max - count);
 		if (added < 0)
 			return count ? (long)count : added;
 		for (long k = 0; k < added; k++)
