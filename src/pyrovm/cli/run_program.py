@@ -99,6 +99,8 @@ def find_image(command: Sequence[str]) -> Entry:
     image = index.named(command[0]) or index.find_program(command[0])
     if image is not None:
         return image
+    if not os.isatty(2):  # standard error is the program's
+        return index.find_or_build(command)
     from pyrovm.guest.progress import Progress
 
     progress = Progress("image")

@@ -13,7 +13,10 @@ static u64 page_total, page_free_count, fresh_end, hint;
 static u64 first_page;
 
 #define DISCARD_PAGES 64 /* the shortest run worth a call */
-static u64 freed_since_discard;
+/* So much is kept for the next who needs memory: clearing a page is ten times cheaper than having
+ * the host find a new one. */
+#define KEPT_PAGES 2048 /* 8 MiB */
+static u64 dirty_count, freed_low = ~0ULL, freed_high; /* what was freed since the last look */
 
 static inline bool bit(const u64 *map, u64 n) { return map[n / 64] >> (n % 64) & 1; }
 static inline void set_bit(u64 *map, u64 n) { map[n / 64] |= 1ULL << (n % 64); }
@@ -45,6 +48,7 @@ static u64 take(u64 n, u64 count)
 		if (i < fresh_end && bit(dirty, i)) {
 			memset(phys_to_virt(i << PAGE_SHIFT), 0, PAGE_SIZE);
 			clear_bit(dirty, i);
+			dirty_count--;
 		}
 	}
 	fresh_end = MAX(fresh_end, n + count);
@@ -97,7 +101,9 @@ void page_free_order(u64 gpa, unsigned order)
 		set_bit(dirty, i);
 	}
 	page_free_count += count;
-	freed_since_discard += count;
+	dirty_count += count;
+	freed_low = MIN(freed_low, n);
+	freed_high = MAX(freed_high, n + count);
 	hint = MIN(hint, n);
 }
 
@@ -110,24 +116,24 @@ void page_discard_freed(void)
 {
 	u64 start = 0, length = 0;
 
-	if (freed_since_discard < DISCARD_PAGES)
+	if (dirty_count < KEPT_PAGES)
 		return;
-	freed_since_discard = 0;
-	for (u64 n = first_page; n <= fresh_end; n++) {
-		if (n < fresh_end && bit(dirty, n)) {
+	for (u64 n = freed_low; n <= freed_high; n++) {
+		if (n < freed_high && bit(dirty, n)) {
 			if (length++ == 0)
 				start = n;
 			continue;
 		}
 		if (length >= DISCARD_PAGES &&
-		    host_call(PV_DISCARD, start << PAGE_SHIFT, length << PAGE_SHIFT, 0, 0, 0, 0) == 0)
+		    host_call(PV_DISCARD, start << PAGE_SHIFT, length << PAGE_SHIFT, 0, 0, 0, 0) == 0) {
 			for (u64 i = start; i < start + length; i++)
 				clear_bit(dirty, i);
+			dirty_count -= length;
+		}
 		length = 0;
-		if (n % 64 == 0)
-			while (n + 64 < fresh_end && !dirty[n / 64])
-				n += 64;
 	}
+	freed_low = ~0ULL;
+	freed_high = 0;
 }
 
 u64 page_count_free(void)
