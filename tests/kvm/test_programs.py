@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -59,8 +58,8 @@ int main(int argc, char **argv)
 	case 'i': __builtin_trap(); break;
 	case 'a': abort();
 	case 't': raise(SIGTERM); break;
-	case 's': for (;;) ;
-	case 'p': for (;;) pause();
+	case 's': puts("ready"), fflush(stdout); for (;;) ;
+	case 'p': puts("ready"), fflush(stdout); for (;;) pause();
 	case 'm': for (;;) memset(malloc(1 << 20), 1, 1 << 20);
 	case 'f': printf("fork %d\\n", fork()); return 5;
 	case 'o': for (;;) puts("yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy");
@@ -140,9 +139,10 @@ def test_a_program_that_spins_for_ever_is_ended_after_the_timeout(ends):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_reaches_the_program(ends, how, number):
     command = [sys.executable, "-m", "pyrovm.cli.main", "run", "--", str(ends), how]
-    run_vm(ends, "t")  # its image is made now
-    with subprocess.Popen(command, stderr=subprocess.PIPE, env=environment()) as process:
-        time.sleep(1)
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+    ) as process:
+        assert process.stdout.readline() == b"ready\n"
         process.send_signal(number)
         assert process.wait(TIMEOUT) == 128 + number
         assert process.stderr.read() == b""
