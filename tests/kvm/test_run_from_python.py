@@ -317,6 +317,27 @@ def test_a_forked_process_has_a_helper_of_its_own():
     assert helper_pid() == ours
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="not root: there is nothing to give up")
+def test_who_gives_up_rights_has_a_helper_without_them():
+    program = f"""
+import os, pyrovm
+from pyrovm.programs.helper import HELPERS
+
+def whose():
+    pyrovm.run([{BUSYBOX!r}, "true"], check=True)
+    return HELPERS.pid, os.stat(f"/proc/{{HELPERS.pid}}").st_gid
+
+print(*whose())
+os.setresgid(65534, 65534, 65534)
+print(*whose())
+"""
+    words = [sys.executable, "-c", program]
+    done = subprocess.run(words, stdout=subprocess.PIPE, timeout=PATIENCE, check=True)
+    (first, root), (second, nobody) = (line.split() for line in done.stdout.splitlines())
+    assert first != second
+    assert (root, nobody) == (b"0", b"65534")
+
+
 def test_no_descriptors_are_left():
     busybox("true")
     before = sorted(os.listdir("/proc/self/fd"))

@@ -35,6 +35,7 @@ class Helper:
         Raises:
             HostError: it does not start; with what it said on standard error.
         """
+        self.identity = identity()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with contextlib.ExitStack() as stack:
             stack.callback(theirs.close)
@@ -110,6 +111,11 @@ class Helper:
             os.close(ended)
 
 
+def identity() -> tuple[object, ...]:
+    """Whose rights this process has."""
+    return os.getresuid(), os.getresgid()
+
+
 class Helpers:
     """The helper of this process, and the channels to its VMs."""
 
@@ -132,6 +138,9 @@ class Helpers:
         """
         for is_last in (False, True):
             with self._lock:
+                if self._helper is not None and self._helper.identity != identity():
+                    self._helper.end()  # it still may what this process has given up
+                    self._helper = None
                 if self._helper is None:
                     self._helper = Helper()
                 helper = self._helper

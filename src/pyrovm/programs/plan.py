@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -72,7 +73,7 @@ def request(
     fields = [
         ("image", image.root),
         ("exe", image.exe),
-        ("libos", build.path()),
+        ("libos", library_os()),
         ("cwd", folder),
         ("hostname", hostname),
         ("memory", str(memory_bytes(memory))),
@@ -86,6 +87,18 @@ def request(
         return wire.encode(fields)
     except ValueError as error:
         raise ConfigError(str(error)) from None
+
+
+def library_os() -> str:
+    """The library OS's file; looked for once, for that means a look at all its sources."""
+    path = _library_os()
+    if not os.path.exists(path):  # removed, as old ones are
+        _library_os.cache_clear()
+        path = _library_os()
+    return path
+
+
+_library_os = functools.cache(build.path)
 
 
 def _absolute(volume: str) -> str:

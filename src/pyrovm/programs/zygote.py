@@ -36,6 +36,7 @@ ANCILLARY_SIZE = _socket.CMSG_SPACE(INT_SIZE * wire.DESCRIPTORS)
 def main() -> None:
     """Serve until the caller is gone."""
     os.closerange(CALLER + 1, OPEN_MAX)  # whatever the caller has left inheritable
+    os.chdir("/")  # the caller's folder may be removed or unmounted
     control = _socket.socket(fileno=CONTROL)
     for fd in (CONTROL, CALLER):
         os.set_inheritable(fd, False)
