@@ -24,11 +24,15 @@ void unix_packet_destroy(struct unix_packet *p)
 
 static long take_rights(struct unix_packet *p, const u8 *fds, u64 count)
 {
-	if (p->rights || count > UNIX_RIGHTS_MAX)
+	struct file **rights;
+
+	if (count > UNIX_RIGHTS_MAX - p->right_count)
 		return -EINVAL;
-	p->rights = kalloc(MAX(count, 1UL) * sizeof(struct file *));
-	if (!p->rights)
+	rights = krealloc(p->rights, p->right_count * sizeof(*rights),
+			  MAX(p->right_count + count, 1UL) * sizeof(*rights));
+	if (!rights)
 		return -ENOMEM;
+	p->rights = rights;
 	for (u64 i = 0; i < count; i++) {
 		struct file *f;
 		int fd;
