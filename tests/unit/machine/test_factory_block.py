@@ -75,7 +75,7 @@ def test_another_path_takes_over(image, tmp_path):
     device = make_block(config(image), warn=print)
     (tmp_path / "other").write_bytes(bytes(512))
     update_block_path(device, config(f"{tmp_path}/other"), warn=print)
-    assert device.config() == pack("<Q", 1)
+    assert device.config()[:8] == pack("<Q", 1)
     device.close()
 
 
