@@ -14,13 +14,20 @@ from types import ModuleType
 
 from bench.figures import Answer
 from bench.progress import Show
-from bench.questions import boot, exits, memory, start, traffic
+from bench.questions import boot, exits, memory, programs, start, traffic
+from bench.questions.programs import memory as program_memory
+from bench.questions.programs import server, speed
+from bench.questions.programs import start as program_start
 from bench.results import Topic
 
 Question = Callable[[Show], Answer]
 
 ALONE: dict[str, Question] = {
     "start": start.answer,
+    "programs-start": program_start.answer,
+    "programs-speed": speed.answer,
+    "programs-server": server.answer,
+    "programs-memory": program_memory.answer,
     "boot-lean": partial(boot.answer, "lean", counted=False),
     "boot-cloud": partial(boot.answer, "cloud", counted=False),
 }
@@ -37,6 +44,10 @@ ALL = ALONE | SHARED
 
 _TOPICS: dict[str, tuple[ModuleType, list[str]]] = {
     "start": (start, ["start"]),
+    "programs": (
+        programs,
+        ["programs-start", "programs-speed", "programs-server", "programs-memory"],
+    ),
     "boot": (boot, ["boot-lean", "boot-cloud", "boot-lean-counted", "boot-cloud-counted"]),
     "exits": (exits, ["exits"]),
     "memory": (memory, ["memory"]),

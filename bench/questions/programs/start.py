@@ -1,0 +1,186 @@
+"""How soon programs run, from the command line and from Python."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import pyrovm
+from bench import programs
+from bench.figures import Answer, Figure, Sample
+from bench.progress import Show
+
+QUESTION = "programs-start"
+COLD_MS, VMM_MS, GUEST_MS, WARM_MS, RUNS_A_SECOND, PYTHON_TIMES = 60, 3, 1, 10, 50, 1.5
+COLD, WARM, PARTS, PYTHON = 21, 101, 31, 11  # rounds
+LOOP_S = 3.0  # for counting runs a second
+PLAIN = "a plain process"
+ONCE = os.path.join(os.path.dirname(programs.__file__), "once.py")
+
+
+def answer(show: Show) -> Answer:
+    """Cold, warm, in parts; hello and Python."""
+    hello = programs.compiled("hello", programs.MUSL)
+    show("images")
+    programs.timed(programs.in_vm(hello))  # made now, if it was not
+    found = Answer()
+    found.figures += _cold(show, hello)
+    found.figures += _parts(show, hello, found.skipped)
+    found.figures += _warm(show, hello)
+    found.figures += _python(show)
+    return found
+
+
+def _figure(name: str, unit: str, ours: list[float], peer: list[float] | None = None) -> Figure:
+    sample, kind = (Sample.of(peer), PLAIN) if peer else (None, "")
+    return Figure(QUESTION, name, unit, Sample.of(ours), sample, kind)
+
+
+def _absolute(figure: Figure, target: float) -> Figure:
+    return dataclasses.replace(figure, target=target, absolute=True)
+
+
+def _cold(show: Show, hello: str) -> list[Figure]:
+    vm, plain = [], []
+    for number in range(COLD):
+        show(f"hello, cold: round {number + 1} of {COLD}")
+        vm.append(programs.timed(programs.in_vm(hello)))
+        plain.append(programs.timed([hello]))
+    first = [ran.first_ms for ran in vm], [ran.first_ms for ran in plain]
+    cpu = [ran.cpu_ms for ran in vm], [ran.cpu_ms for ran in plain]
+    return [
+        _absolute(_figure("pyrovm run hello: process start to first byte", "ms", *first), COLD_MS),
+        _figure("pyrovm run hello: CPU time, to its end", "ms CPU", *cpu),
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Clock:
+    """The host's CLOCK_MONOTONIC, in ns, when the TSC was what it was."""
+
+    tsc: int
+    ns: int
+
+
+def host_clock(hello: str) -> Clock:
+    """What the program reads as a plain process."""
+    tsc, ns = map(int, programs.timed([hello, "when"]).output.split())
+    return Clock(tsc, ns)
+
+
+def ns_at(tsc: int, before: Clock, after: Clock) -> float:
+    """The host's time when the TSC was ``tsc``.
+
+    >>> ns_at(150, Clock(100, 1000), Clock(200, 3000))
+    2000.0
+    """
+    share = (tsc - before.tsc) / (after.tsc - before.tsc)
+    return before.ns + share * (after.ns - before.ns)
+
+
+def _parts(show: Show, hello: str, skipped: list[str]) -> list[Figure]:
+    opened: list[float] = []
+    cpu: list[float] = []
+    guest: list[float] = []
+    for number in range(PARTS):
+        show(f"hello, its parts: round {number + 1} of {PARTS}")
+        before = host_clock(hello)
+        argv = [sys.executable, ONCE, hello, "when"]
+        done = subprocess.run(argv, capture_output=True, timeout=programs.TIMEOUT, check=True)
+        after = host_clock(hello)
+        report = json.loads(done.stderr)
+        entry = ns_at(report["entry_tsc"], before, after)
+        if not report["built_ns"] <= entry <= report["ended_ns"]:
+            skipped.append("the VMM's part of a start: the guest's TSC is not the host's here")
+            return []
+        opened.append((entry - report["opened_ns"]) / 1e6)
+        cpu.append(report["build_cpu_ns"] / 1e6)
+        ticks = int(done.stdout.split()[0]) - report["entry_tsc"]
+        guest.append(ticks / report["tsc_khz"])
+    first = _figure("VMM: opening KVM to the guest's first instruction", "ms", opened)
+    return [
+        _absolute(first, VMM_MS),
+        _figure("of which CPU time, until KVM_RUN", "ms CPU", cpu),
+        _absolute(_figure("guest: first instruction to main", "ms", guest), GUEST_MS),
+    ]
+
+
+def first_byte_ms(run: Callable[[int], object]) -> float:
+    """How long after the beginning of ``run(fd)`` there is something to read from the pipe."""
+    readable, writable = os.pipe()
+    seen: list[int] = []
+
+    def read() -> None:
+        os.read(readable, 1)
+        seen.append(time.perf_counter_ns())
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    begin = time.perf_counter_ns()
+    run(writable)
+    os.close(writable)
+    reader.join()
+    os.close(readable)
+    return (seen[0] - begin) / 1e6
+
+
+def runs_a_second(run: Callable[[], object]) -> float:
+    """How many runs two threads make in a second."""
+    begin = time.monotonic()
+    counts = [0, 0]
+
+    def loop(index: int) -> None:
+        while time.monotonic() < begin + LOOP_S:
+            run()
+            counts[index] += 1
+
+    threads = [threading.Thread(target=loop, args=(index,)) for index in range(len(counts))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(counts) / (time.monotonic() - begin)
+
+
+def _warm(show: Show, hello: str) -> list[Figure]:
+    vm, plain = [], []
+    show("hello, warm")
+    for _ in range(WARM):
+        vm.append(first_byte_ms(lambda fd: pyrovm.run([hello], stdout=fd, check=True)))
+        plain.append(first_byte_ms(lambda fd: subprocess.run([hello], stdout=fd, check=True)))
+    null = subprocess.DEVNULL
+    rates: tuple[list[float], list[float]] = ([], [])
+    for number in range(3):
+        show(f"hello, runs a second: round {number + 1} of 3")
+        rates[0].append(runs_a_second(lambda: pyrovm.run([hello], stdout=null, check=True)))
+        rates[1].append(runs_a_second(lambda: subprocess.run([hello], stdout=null, check=True)))
+    rate = _figure("pyrovm.run of hello, two threads", "runs/s", *rates)
+    return [
+        _absolute(_figure("pyrovm.run of hello: call to first byte", "ms", vm, plain), WARM_MS),
+        dataclasses.replace(_absolute(rate, RUNS_A_SECOND), higher_is_better=True),
+    ]
+
+
+def _python(show: Show) -> list[Figure]:
+    python = [programs.interpreter(), "-c", "print('hello')"]
+    show("Python: its image")
+    pyrovm.run(python, stdout=subprocess.DEVNULL, check=True)
+    commands, calls, plain = [], [], []
+    for number in range(PYTHON):
+        show(f"Python: round {number + 1} of {PYTHON}")
+        commands.append(programs.timed(programs.in_vm(*python)).end_ms)
+        begin = time.perf_counter_ns()
+        pyrovm.run(python, stdout=subprocess.PIPE, check=True)
+        calls.append((time.perf_counter_ns() - begin) / 1e6)
+        plain.append(programs.timed(python).end_ms)
+    figures = [
+        _figure("pyrovm.run of python3 -c \"print('hello')\", to its end", "ms", calls, plain),
+        _figure("pyrovm run of the same, process start to end", "ms", commands, plain),
+    ]
+    return [dataclasses.replace(figure, target=PYTHON_TIMES) for figure in figures]
