@@ -23,6 +23,7 @@ void boot(struct pv_boot *info)
 	if (info->magic != PV_MAGIC || info->version != PV_VERSION || info->size != sizeof(*info))
 		panic("the VMM speaks version %u of the interface, this library OS version %u",
 		      info->version, PV_VERSION);
+	(void)clock_monotonic(); /* time begins here: what the VMM said it is, it was just now */
 	page_init();
 	thread_init();
 	set_limits();
