@@ -212,7 +212,8 @@ def test_a_program_that_leaves_its_input_unread_ends_well():
 
 
 SLEEPER = """
-import sys, threading, time, pyrovm
+import signal, sys, threading, time, pyrovm
+signal.signal(signal.SIGIO, signal.SIG_IGN)
 for _ in range(3):
     threading.Thread(target=pyrovm.run, args=([{busybox!r}, "sleep", "1000"],), daemon=True).start()
 {then}
@@ -265,7 +266,9 @@ def test_an_interrupted_call_ends_its_vm():
 
 
 def helper_pid():
+    """Of the helper, which has no VM now."""
     busybox("true")
+    wait_until(lambda: not children_of(HELPERS.pid))
     return HELPERS.pid
 
 

@@ -66,7 +66,7 @@ class Exchange:
             raise NotStarted
         report = reply[len(wire.STARTED) + wire.LENGTH_SIZE :] if reply[:1] == wire.STARTED else b""
         if not self._is_whole():
-            raise wire.BrokenRecord(f"it ends after {len(report)} bytes")
+            raise wire.BrokenRecord("was it killed?")
         return wire.decode(bytes(report))
 
     def drain(self) -> None:

@@ -60,8 +60,8 @@ class Execution:
             except NotStarted:  # the helper has ended meanwhile: once more, with a new one
                 if self._is_killed:
                     break
-            except wire.BrokenRecord:
-                raise HostError("The VM's process has ended without a report: killed?") from None
+            except wire.BrokenRecord as error:
+                raise HostError(f"The VM's process has ended without a report: {error}") from None
         raise HostError("The VM's process has ended before it began")
 
     def _once(
@@ -111,7 +111,14 @@ class Report:
 
         Raises:
             PyrovmError: the program could not be run.
+            BrokenRecord: it is none.
         """
+        try:
+            self._read(fields)
+        except (KeyError, ValueError) as error:
+            raise wire.BrokenRecord(f"a report without a good {error}") from None
+
+    def _read(self, fields: wire.Fields) -> None:
         if "error" in fields:
             raise FAULTS.get(fields["error"][0], HostError)(fields["message"][0])
         if panic := fields["panic"][0]:

@@ -193,16 +193,25 @@ class Call(Generic[R]):
             if report.returncode < 0:
                 ended = f"signal {-report.returncode}"
             raise FunctionError(self._name, f"ended with {ended} and without a result")
-        try:
-            reply = codec.decode(answer)
-            if "value" in reply:
-                return reply["value"]  # type: ignore[no-any-return]
-            fault = [reply["error"][key] for key in ("type", "message", "traceback")]
-            if not all(isinstance(text, str) for text in fault):
-                raise CodecError("an error that is no text")
-        except (CodecError, TypeError, KeyError) as error:
-            raise FunctionError(self._name, f"has sent no result: {error}") from None
-        raise FunctionError(self._name, "has raised an exception", *fault)
+        return result_of(self._name, answer)  # type: ignore[no-any-return]
+
+
+def result_of(name: str, answer: bytes) -> Any:
+    """What the VM says is the result of the function ``name``; the answer may come from an enemy.
+
+    Raises:
+        FunctionError: the function has raised an exception, or this is no answer.
+    """
+    try:
+        reply = codec.decode(answer)
+        if "value" in reply:
+            return reply["value"]
+        fault = [reply["error"][key] for key in ("type", "message", "traceback")]
+        if not all(isinstance(text, str) for text in fault):
+            raise CodecError("an error that is no text")
+    except (CodecError, TypeError, KeyError) as error:
+        raise FunctionError(name, f"has sent no result: {error}") from None
+    raise FunctionError(name, "has raised an exception", *fault)
 
 
 @overload

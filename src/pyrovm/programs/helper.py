@@ -23,7 +23,7 @@ from pyrovm.programs import wire
 ENTRY = "import sys; sys.path.insert(0, {root!r}); from pyrovm.programs.zygote import main; main()"
 START_S = 30.0  # for an interpreter to start, on a busy machine
 END_S = 5.0
-RESET = (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM)  # that the caller may ignore
+RESET = (signal.SIGCHLD, signal.SIGIO, signal.SIGINT, signal.SIGTERM)  # the caller may ignore them
 
 
 class Helper:

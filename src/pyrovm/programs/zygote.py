@@ -47,6 +47,7 @@ def main() -> None:
     for fd in (CONTROL, CALLER, wake_in):
         poll.register(fd, select.POLLIN)
     children: set[int] = set()
+    load()
     # What is there now is never looked at again: a collection in a child would copy its pages.
     gc.collect()
     gc.freeze()
@@ -71,6 +72,12 @@ def main() -> None:
     for pid in children:  # ours, and not waited for yet: the number is theirs
         os.kill(pid, signals.SIGKILL)
     os._exit(0)
+
+
+def load() -> None:
+    """Import what VMs need, once for all of them; they would do it later, each for itself."""
+    from pyrovm.kvm import system  # noqa: F401
+    from pyrovm.unikernel import folders, policy, sockets, vm  # noqa: F401
 
 
 def reap(children: set[int]) -> None:
