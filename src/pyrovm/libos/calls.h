@@ -17,6 +17,7 @@ SYSCALL(madvise);
 SYSCALL(mincore);
 SYSCALL(msync);
 SYSCALL(mlock);
+SYSCALL(mlockall);
 SYSCALL(futex);
 
 /* process.c */

@@ -303,23 +303,33 @@ long sys_mincore(u64 address, u64 length, u64 vector, u64 d, u64 e, u64 f)
 	return 0;
 }
 
+static bool is_mapped(u64 address, u64 length)
+{
+	for (u64 at = address; at < address + length;) {
+		struct vma *v = vma_at(at);
+
+		if (!v)
+			return false;
+		at = v->end;
+	}
+	return true;
+}
+
 long sys_msync(u64 address, u64 length, u64 flags, u64 d, u64 e, u64 f)
 {
 	if (address & PAGE_MASK || flags & ~(u64)(MS_ASYNC | MS_INVALIDATE | MS_SYNC) ||
 	    (flags & MS_ASYNC && flags & MS_SYNC))
 		return -EINVAL;
-	for (u64 at = address; at < address + length;) {
-		struct vma *v = vma_at(at);
-
-		if (!v)
-			return -ENOMEM;
-		at = v->end;
-	}
-	return 0; /* shared mappings are the file's own pages */
+	return is_mapped(address, length) ? 0 : -ENOMEM; /* shared mappings are the file's own pages */
 }
 
 /* Pages never leave memory. */
-long sys_mlock(u64 a, u64 b, u64 c, u64 d, u64 e, u64 f)
+long sys_mlock(u64 address, u64 length, u64 c, u64 d, u64 e, u64 f)
 {
-	return 0;
+	return is_mapped(ALIGN_DOWN(address, PAGE_SIZE), length + (address & PAGE_MASK)) ? 0 : -ENOMEM;
+}
+
+long sys_mlockall(u64 flags, u64 b, u64 c, u64 d, u64 e, u64 f)
+{
+	return flags && !(flags & ~(u64)(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT)) ? 0 : -EINVAL;
 }

@@ -162,11 +162,13 @@ static long queue(struct thread *t, u64 number, u64 user_info)
 {
 	siginfo_t info;
 
-	if (number < 1 || number > SIGNALS)
+	if (number > SIGNALS)
 		return -EINVAL;
 	if (user_check((void *)user_info, sizeof(info), false))
 		return -EFAULT;
 	info = *(siginfo_t *)user_info;
+	if (!number)
+		return 0; /* only whether there is somebody */
 	info.si_signo = (int)number;
 	return signal_send_info(t, (int)number, &info);
 }

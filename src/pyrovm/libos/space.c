@@ -235,8 +235,10 @@ long space_map(u64 address, u64 length, int prot, int flags, struct file *file, 
 	u64 gpa;
 	long error;
 
-	if (!length || offset & PAGE_MASK || length > USER_END)
+	if (!length || offset & PAGE_MASK)
 		return -EINVAL;
+	if (length > USER_END)
+		return -ENOMEM;
 	length = ALIGN_UP(length, PAGE_SIZE);
 	if (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) {
 		if (!is_range(address, length))

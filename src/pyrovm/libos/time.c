@@ -1,5 +1,6 @@
 /* The system calls about time: clocks, sleeping, timers that send signals. */
 #include "calls.h"
+#include "signal.h"
 #include "thread.h"
 
 #define UNTIL_THE_END (9000000000ULL * NSEC_PER_SEC) /* 285 years; longer is for ever */
@@ -157,7 +158,7 @@ struct alarm {
 	struct timer timer;
 	u64 interval; /* ns; 0: once */
 	int signal, code, id;
-	struct thread *thread; /* whom to tell; NULL: the process */
+	int tid; /* whom to tell; 0: the process */
 	u64 value;
 	u32 overrun;
 	bool in_use, is_set, is_silent;
@@ -171,21 +172,37 @@ static struct alarm interval_timers[3];
 #define TIMERS_MAX 64
 static struct alarm *posix_timers[TIMERS_MAX];
 
+/* Is its last signal still among those that the program has to see? */
+static bool is_unseen(const struct alarm *a, struct thread *t)
+{
+	struct queued *q;
+
+	list_each(q, t ? &t->signal_queue : &process_queue, link)
+		if (q->info.si_signo == a->signal && q->info.si_code == SI_TIMER && q->info.si_tid == a->id)
+			return true;
+	return false;
+}
+
 static void ring(struct timer *timer)
 {
 	struct alarm *a = container_of(timer, struct alarm, timer);
+	struct thread *t = a->tid ? thread_find(a->tid) : NULL;
+	bool is_told = !is_unseen(a, t); /* else this is an overrun */
 	u64 now = clock_monotonic();
 
 	a->is_set = a->interval != 0;
-	a->overrun = 0;
+	if (is_told)
+		a->overrun = 0;
+	else
+		a->overrun++;
 	if (a->interval) {
 		u64 missed = (now - timer->deadline) / a->interval;
 
-		a->overrun = (u32)missed;
+		a->overrun += (u32)missed;
 		timer_start(timer, timer->deadline + (missed + 1) * a->interval);
 	}
-	if (!a->is_silent)
-		signal_send(a->thread, a->signal, a->code, a->value, a->id);
+	if (is_told && !a->is_silent && (t || !a->tid)) /* its thread may have ended */
+		signal_send(t, a->signal, a->code, a->value, a->id);
 }
 
 static void set(struct alarm *a, u64 deadline, u64 interval)
@@ -292,9 +309,9 @@ long sys_timer_create(u64 clock, u64 user_event, u64 user_id, u64 d, u64 e, u64 
 		a->value = (u64)event->sigev_value.sival_ptr;
 		a->is_silent = (event->sigev_notify & ~SIGEV_THREAD_ID) == SIGEV_NONE;
 		if (event->sigev_notify & SIGEV_THREAD_ID)
-			a->thread = thread_find(event->_sigev_un._tid);
+			a->tid = event->_sigev_un._tid;
 		if (!a->is_silent && (a->signal < 1 || a->signal > 64 ||
-				      (event->sigev_notify & SIGEV_THREAD_ID && !a->thread))) {
+				      (event->sigev_notify & SIGEV_THREAD_ID && !thread_find(a->tid)))) {
 			kfree(a);
 			return -EINVAL;
 		}
