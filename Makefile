@@ -18,10 +18,10 @@ PACKAGES_TEST := acpica-tools cpio $(PACKAGES_IMAGE)
 PACKAGES_LAB := qemu-system-x86 e2fsprogs busybox-static util-linux socat iperf3 curl iproute2
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-unit test-kvm test-lab lint format bench fuzz clean
+.PHONY: help run test test-unit test-kvm test-lab lint format bench conformance fuzz clean
 
 help: ## what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(STAMPS)/packages-image $(STAMPS)/lab ## programs in VMs of their own, then a Debian guest with its devices
 	@$(VENV)/python -m pyrovm.cli.main demo
@@ -53,6 +53,10 @@ format: $(STAMPS)/venv ## put the code into its form, and the code's tables into
 
 bench: $(STAMPS)/lab $(STAMPS)/packages-lint ## figures, compared with QEMU on the same KVM
 	@$(VENV)/python bench/run.py --docs
+
+conformance: $(STAMPS)/packages-image $(STAMPS)/venv ## suites of others, natively and in VMs; half an hour
+	@$(VENV)/python tools/conformance.py
+	@$(VENV)/python tools/gendocs.py
 
 fuzz: $(STAMPS)/venv ## every fuzz target for SECONDS_PER_TARGET
 	@$(VENV)/python fuzz/run.py all --seconds $(SECONDS_PER_TARGET)

@@ -23,7 +23,7 @@ SECONDS = 900  # for each module
 MEMORY_MIB = 1024
 _HERE = Path(__file__).parent
 _INSIDE = (_HERE / "conformance_python_inside.py").read_text()
-_NO_PROCESSES = ("Errno 38] Function not implemented", "fork", "process pool")
+_NO_PROCESSES = ("Errno 38] Function not implemented", "fork", "process pool", "pidfds")
 
 Results = dict[str, tuple[str, str]]  # a test's name -> how it ended, and what an error said
 

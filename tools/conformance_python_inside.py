@@ -9,6 +9,7 @@ Lines are [name, outcome, what an error's last line says]; outcomes are ok, skip
 
 # ruff: noqa: ANN001, ANN201, ANN204
 import json
+import os
 import sys
 import unittest
 
@@ -73,6 +74,7 @@ def main():
     test.support.verbose = 0
     suite = unittest.defaultTestLoader.loadTestsFromName(f"test.{sys.argv[1]}")
     suite.run(Result())
+    os._exit(0)  # threads that tests have left behind are not waited for
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "src")]
 
 import gendocs_api  # noqa: E402  (the folders have to be known first)
 import gendocs_cli  # noqa: E402
+import gendocs_libos  # noqa: E402
 import gendocs_machine  # noqa: E402
 import gendocs_sdk  # noqa: E402
 
@@ -38,6 +39,9 @@ PARTS = {
     "capabilities": gendocs_machine.capabilities,
     "ioctls": gendocs_machine.ioctls,
     "layout": gendocs_machine.layout,
+    "conformance": gendocs_libos.suites,
+    "deviations": gendocs_libos.deviations,
+    "system-calls": gendocs_libos.calls,
     "sdk": gendocs_sdk.classes,
     "sdk-programs": gendocs_sdk.programs,
 }
