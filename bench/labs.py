@@ -12,7 +12,7 @@ from pyrovm.lab import Lab, LabError
 
 ROOT = Path(__file__).resolve().parent.parent
 TIMEOUT = 240.0  # seconds, for one script
-ATTEMPTS = 2
+ATTEMPTS = 4
 
 COUNTED = "counted ms"  # 10**6 instructions, of the VMM, of the kernels and of the guest
 

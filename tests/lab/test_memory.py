@@ -69,4 +69,6 @@ def test_memory_of_a_linux_guest(scenario, guest_assets):
 
     assert found["huge pages"]
     assert found["complaints"] == []
-    assert (found["status"], found["status 2"]) == (0, 0)
+    assert found["reserved pages"]
+    assert "Cannot create mmap region: Out of memory" in found["too few"]
+    assert (found["status"], found["status 2"], found["status 3"]) == (0, 0, 0)

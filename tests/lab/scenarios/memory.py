@@ -147,4 +147,16 @@ with Guest(track_dirty_pages=True, balloon=balloon, memory=128) as guest:
     report["hint metrics"] = [metrics["free_page_hint_count"] > 0, metrics["free_page_hint_fails"]]
     report["machine config"] = guest.config()["machine-config"]
     report["status 2"] = guest.power_off()
+
+# reserved huge pages back all of a guest, and without enough of them it is not started
+with open("/proc/sys/vm/nr_hugepages", "w") as file:
+    file.write("80")
+with Guest(huge_pages="2M", memory=128) as guest:
+    guest.boot()
+    with open(f"/proc/{guest.pid}/smaps") as smaps:
+        pages = sum(int(line.split()[1]) for line in smaps if line.startswith("Private_Hugetlb:"))
+    report["reserved pages"] = pages > 16 * KIB
+    report["status 3"] = guest.power_off()
+with Guest(huge_pages="2M", memory=256) as guest:
+    report["too few"] = refused(guest.start)
 json.dump(report, sys.stdout)
