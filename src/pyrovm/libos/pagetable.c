@@ -1,6 +1,6 @@
 #include "pagetable.h"
 
-#define TABLE_BITS (PTE_PRESENT | PTE_WRITE | PTE_USER)
+#define TABLE_BITS (PTE_PRESENT | PTE_WRITE | PTE_USER | PTE_ACCESSED)
 
 static u64 *root(void)
 {
@@ -89,12 +89,12 @@ u64 *pte_make_huge(u64 address)
 
 u64 pte_bits(int prot)
 {
-	u64 bits = PTE_PRESENT;
+	u64 bits = PTE_PRESENT | PTE_ACCESSED;
 
 	if (prot & (PROT_READ | PROT_WRITE | PROT_EXEC))
 		bits |= PTE_USER;
 	if (prot & PROT_WRITE)
-		bits |= PTE_WRITE;
+		bits |= PTE_WRITE | PTE_DIRTY;
 	if (!(prot & PROT_EXEC))
 		bits |= PTE_NX;
 	return bits;
