@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import re
 import signal
 import socket
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 from bench import programs
 from bench.figures import Answer, Figure, Sample
@@ -19,6 +21,11 @@ ROUNDS = 3
 SECONDS, CONNECTIONS = 2, 8
 PORT = 8080  # in the VM
 READY = b"ready\n"
+FIGURES = (
+    ("requests", "requests/s", "rate"),
+    ("p99", "ms", "p99_ms"),
+    ("CPU time for a request", "us CPU", "cpu_us"),
+)
 
 # Answers as server.c does, without a line of log for each request; HTTP/1.1 keeps connections.
 PYTHON = """
@@ -34,38 +41,52 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 server = http.server.ThreadingHTTPServer(("0.0.0.0", int(sys.argv[1])), Handler)
+server.handle_error = lambda *_: None  # wrk resets its connections when its time is over
 print("ready", flush=True)
 server.serve_forever()
 """
+_COUNT = re.compile(r"(\d+) requests in")
 _RATE = re.compile(r"Requests/sec: +([\d.]+)")
 _P99 = re.compile(r"99% +([\d.]+)(us|ms|s)")
 _MS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 _ERRORS = re.compile(r"Socket errors: .*|Non-2xx.*")
 
 
-def parse(text: str) -> tuple[float, float]:
-    """Requests a second and the 99th percentile of latency in ms, as wrk says.
+@dataclasses.dataclass(frozen=True)
+class Load:
+    """What wrk says, and what the server's process took for it."""
 
-    >>> parse("     99%    1.05ms\\nRequests/sec:  76843.32\\n")
-    (76843.32, 1.05)
+    requests: int
+    rate: float  # requests a second
+    p99_ms: float
+    cpu_us: float = 0.0  # for each request
+
+
+def parse(text: str) -> Load:
+    """What wrk says.
+
+    >>> parse("  99%    1.05ms\\n  7690 requests in 0.10s, 0.3MB read\\nRequests/sec:  76843.32\\n")
+    Load(requests=7690, rate=76843.32, p99_ms=1.05, cpu_us=0.0)
 
     Raises:
         RuntimeError: there were errors, or no figures.
     """
-    rate, p99, errors = _RATE.search(text), _P99.search(text), _ERRORS.search(text)
-    if rate is None or p99 is None or errors:
+    count, rate, p99 = (found.search(text) for found in (_COUNT, _RATE, _P99))
+    errors = _ERRORS.search(text)
+    if count is None or rate is None or p99 is None or errors:
         raise RuntimeError(f"wrk says: {errors[0] if errors else text}")
-    return float(rate[1]), float(p99[1]) * _MS[p99[2]]
+    return Load(int(count[1]), float(rate[1]), float(p99[1]) * _MS[p99[2]])
 
 
 @contextlib.contextmanager
-def _serving(argv: list[str]) -> Iterator[None]:
+def _serving(argv: list[str]) -> Iterator[int]:
+    """A server that is ready; its process."""
     process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None
         if process.stdout.readline() != READY:
             raise RuntimeError(f"the server does not start: {argv}")
-        yield
+        yield process.pid
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -82,10 +103,17 @@ def _free_port() -> int:
         return port
 
 
-def _load(wrk: str, port: int) -> tuple[float, float]:
+def _cpu_ns(pid: int) -> int:
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks)
+
+
+def _load(wrk: str, port: int, server: int) -> Load:
     words = ["-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", "--latency", f"http://127.0.0.1:{port}/"]
+    before = _cpu_ns(server)
     done = subprocess.run([wrk, *words], capture_output=True, text=True, timeout=programs.TIMEOUT)
-    return parse(done.stdout)
+    load = parse(done.stdout)
+    return dataclasses.replace(load, cpu_us=(_cpu_ns(server) - before) / load.requests / 1e3)
 
 
 def answer(show: Show) -> Answer:
@@ -100,7 +128,7 @@ def answer(show: Show) -> Answer:
         "Python's http.server": [programs.interpreter(), "-c", PYTHON],
     }
     for name, words in servers.items():
-        seen: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
+        seen: dict[bool, list[Load]] = {True: [], False: []}
         for number in range(ROUNDS):
             for is_vm in (True, False):
                 show(f"{name}: round {number + 1} of {ROUNDS}, {'VM' if is_vm else 'process'}")
@@ -109,18 +137,18 @@ def answer(show: Show) -> Answer:
                 if is_vm:
                     publish = ("-p", f"127.0.0.1:{port}:{PORT}")
                     argv = programs.in_vm(*words, str(PORT), options=publish)
-                with _serving(argv):
-                    seen[is_vm].append(_load(str(wrk), port))
-        for index, (what, unit) in enumerate((("requests", "requests/s"), ("p99", "ms"))):
+                with _serving(argv) as server:
+                    seen[is_vm].append(_load(str(wrk), port, server))
+        for what, unit, field in FIGURES:
             found.figures.append(
                 Figure(
                     question=QUESTION,
                     name=f"{name}: {what}",
                     unit=unit,
-                    ours=Sample.of(pair[index] for pair in seen[True]),
-                    peer=Sample.of(pair[index] for pair in seen[False]),
+                    ours=Sample.of(getattr(load, field) for load in seen[True]),
+                    peer=Sample.of(getattr(load, field) for load in seen[False]),
                     peer_name="a plain process",
-                    higher_is_better=what == "requests",
+                    higher_is_better=field == "rate",
                 )
             )
     return found
