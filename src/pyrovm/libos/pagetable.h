@@ -7,8 +7,10 @@
 #define PTE_PRESENT 0x1ULL
 #define PTE_WRITE   0x2ULL
 #define PTE_USER    0x4ULL /* missing where the page is there, but PROT_NONE */
-#define PTE_ACCESSED 0x20ULL /* set from the start, like DIRTY: nobody looks at them, and a */
-#define PTE_DIRTY   0x40ULL /* software-only KVM sets them with a fault for each, 2 to 4 us */
+/* Both are set from the start: nobody looks at them, and with shadow page tables (software-only KVM)
+ * a page that is read first and written then would cost two faults of some 3 us. */
+#define PTE_ACCESSED 0x20ULL
+#define PTE_DIRTY    0x40ULL
 #define PTE_HUGE    0x80ULL
 #define PTE_OWNED   0x200ULL /* ours: the page is the mapping's own and freed with it */
 #define PTE_COPY    0x400ULL /* ours: to be copied before it is written */
