@@ -105,7 +105,7 @@ PV_WRITE = 2
 
 class pv_header(Struct):
     __slots__ = ()
-    SIZE = 80
+    SIZE = 88
     magic = Scalar(0, U64)
     version = Scalar(8, U32)
     size = Scalar(12, U32)
@@ -117,6 +117,7 @@ class pv_header(Struct):
     syscall_entry = Scalar(56, U64)
     upcall_entry = Scalar(64, U64)
     vectors = Scalar(72, U64)
+    fault_entry = Scalar(80, U64)
 
 
 class pv_share(Struct):

@@ -51,7 +51,15 @@ class Report:
 
     def __init__(self, device: str = "/dev/kvm") -> None:
         self.linux_guests = False
-        self.findings = [*self._kvm(device), *_cpu(), *_devices(), *_memory(), *_kernel(), *_lab()]
+        self.findings = [
+            *self._kvm(device),
+            *_cpu(),
+            *_devices(),
+            *_memory(),
+            *_kernel(),
+            *_lab(),
+            _unicorn(),
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """As ``--json`` prints it."""
@@ -112,6 +120,17 @@ class Report:
                 f"use a host with VMX or SVM, or {LAB}",
             )
         yield _nested()
+
+
+def _unicorn() -> Finding:
+    from pyrovm.unikernel.unicorn_cpu import is_there
+
+    if is_there():
+        return Finding(
+            "unicorn", GOOD, "programs can run without KVM (pyrovm run --engine unicorn)"
+        )
+    blocks = "programs without KVM (pyrovm run --engine unicorn)"
+    return Finding("unicorn", NOTE, "not installed", blocks, "pip install 'pyrovm[unicorn]'")
 
 
 def _nested() -> Finding:

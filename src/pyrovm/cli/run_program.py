@@ -72,6 +72,7 @@ def _run(options: Options) -> int:
         outcome = run(
             program,
             build.path(),
+            engine=options.engine,
             timeout=options.timeout,
             prepare=outside.attach,
             ended=(lambda _: memory.update(_measure())) if options.json else None,
@@ -130,6 +131,7 @@ def _json(outcome: Outcome, image: Entry, found_ns: int, memory: dict[str, int])
         {
             "status": outcome.status,
             "timed_out": outcome.timed_out,
+            "engine": outcome.engine,
             "image": image.digest,
             "exits": outcome.exits,
             "build_ms": round((outcome.built_ns - found_ns) / 1e6, 3),

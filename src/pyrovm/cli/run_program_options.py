@@ -32,6 +32,7 @@ options:
   --allow HOST[:PORT]   let the program connect there: a name, an address, CIDR, *.DOMAIN or *
   -w, --workdir FOLDER  start in this folder of the image
   --hostname NAME       (default pyrovm)
+  --engine ENGINE       kvm, unicorn (an emulator: slow, needs no KVM), or auto: what there is
   --timeout SECONDS     end it after that time, with status 124
   --trace               print its system calls on standard error
   --json                print how it went on standard error, as JSON
@@ -43,6 +44,7 @@ pyrovm itself failed; 126 where the image cannot be run.
 
 MIB = 1 << 20
 DEFAULT_MEMORY = 512 * MIB
+ENGINES = ("auto", "kvm", "unicorn")
 
 
 class Options:
@@ -58,6 +60,7 @@ class Options:
         self.publish: list[str] = []
         self.volumes: list[str] = []
         self.timeout: float | None = None
+        self.engine = "auto"
         self.trace = self.json = False
 
 
@@ -101,6 +104,12 @@ def _timeout(options: Options, value: str) -> None:
         raise ConfigError(f"--timeout: {value!r} given; seconds above 0 are needed")
 
 
+def _engine(options: Options, value: str) -> None:
+    if value not in ENGINES:
+        raise ConfigError(f"--engine: {value!r} given; {', '.join(ENGINES)} are there")
+    options.engine = value
+
+
 def _allow(options: Options, value: str) -> None:
     options.allow.append(value)
 
@@ -119,6 +128,7 @@ WITH_VALUE = {
     "--volume": _volume,
     "--memory": _memory,
     "--cpus": _cpus,
+    "--engine": _engine,
     "--env": _env,
     "--workdir": _workdir,
     "--hostname": _hostname,

@@ -252,6 +252,7 @@ struct pv_header {
 	uint64_t syscall_entry; /* for LSTAR */
 	uint64_t upcall_entry;
 	uint64_t vectors; /* for the IDT: PV_VECTORS stubs of PV_VECTOR_SIZE bytes */
+	uint64_t fault_entry; /* where the stubs go on in ring 3, for VMMs that do the stubs' work */
 };
 #define PV_VECTORS 32
 #define PV_VECTOR_SIZE 16

@@ -13,7 +13,7 @@
 	.long 1, header_end - header
 header = . - 16
 	.quad text_end_offset, rodata_end_offset, data_end_offset, bss_end_offset
-	.quad start, syscall_entry, upcall_entry, vectors
+	.quad start, syscall_entry, upcall_entry, vectors, fault_entry
 header_end = .
 
 	.text

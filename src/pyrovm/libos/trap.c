@@ -9,7 +9,7 @@ _Static_assert(offsetof(struct pv_cpu, kernel_stack) == 8 && offsetof(struct pv_
 	       offsetof(struct pv_cpu, user_rip) == 24 && offsetof(struct pv_cpu, user_rsp) == 32 &&
 	       offsetof(struct pv_cpu, user_rflags) == 40 &&
 	       offsetof(struct pv_cpu, fault_address) == 80, "asm.h");
-_Static_assert(sizeof(struct pv_header) == 80, "entry.S has it");
+_Static_assert(sizeof(struct pv_header) == 88, "entry.S has it");
 
 extern const char libos_start[], libos_text_end[];
 

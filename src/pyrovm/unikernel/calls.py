@@ -22,6 +22,7 @@ _IOVEC = Struct("<QQ")
 _EVENT = Struct("<II")
 NO_OFFSET = (1 << 64) - 1
 PANIC_MAX = 4096  # bytes of last words
+TIMED_OUT = 124  # the status after a timeout, as timeout(1) has it
 
 
 class Ended(Exception):

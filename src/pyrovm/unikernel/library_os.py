@@ -46,6 +46,7 @@ class Header:
         self.syscall_entry = raw.syscall_entry
         self.upcall_entry = raw.upcall_entry
         self.vectors = raw.vectors
+        self.fault_entry = raw.fault_entry
         self.data = bytes(file[raw.rodata_end : raw.data_end])
         self.code_start = abi.PV_LIBOS_VA
         self.code_end = abi.PV_LIBOS_VA + raw.text_end

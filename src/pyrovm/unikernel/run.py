@@ -8,9 +8,8 @@ from time import perf_counter_ns
 
 from pyrovm.abi import libos as abi
 from pyrovm.errors import HostError
-from pyrovm.kvm.system import Kvm
-from pyrovm.unikernel.calls import Calls
-from pyrovm.unikernel.vm import TIMED_OUT, ProgramVm
+from pyrovm.unikernel.calls import TIMED_OUT, Calls
+from pyrovm.unikernel.engine import engine_name, open_vm
 from pyrovm.unikernel.waiting import Waiting
 
 TYPE_CHECKING = False
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pyrovm.unikernel.program import Program
+    from pyrovm.unikernel.unicorn_vm import UnicornVm
+    from pyrovm.unikernel.vm import ProgramVm
 
 SIGNALLED = 128  # plus the signal's number: what a shell says of a program that a signal has ended
 
@@ -29,6 +30,7 @@ class Outcome:
         self.status = 0
         self.signal = 0  # that has ended it, if one has
         self.timed_out = False
+        self.engine = ""  # hardware, software (KVM) or unicorn
         self.panic = ""  # the library OS's last words, where it gave up
         self.exits = 0
         self.started_ns = perf_counter_ns()
@@ -40,6 +42,7 @@ def run(
     program: Program,
     libos_path: str,
     *,
+    engine: str = "auto",
     streams: tuple[int, int, int] = (0, 1, 2),
     log_fd: int = 2,
     timeout: float | None = None,
@@ -49,6 +52,7 @@ def run(
     """Run ``program`` to its end; from the main thread, whose signals go to the program meanwhile.
 
     Args:
+        engine: ``kvm``, ``unicorn``, or ``auto`` (KVM where there is one).
         streams: descriptors that the program has as standard input, output and error.
         log_fd: where the library OS's own remarks and traces go.
         timeout: seconds; the program is ended then, with status 124.
@@ -64,16 +68,13 @@ def run(
     own, opened = _own_streams(streams)
     try:
         program.flags |= _terminal_flags(streams)
-        with Kvm() as kvm:
-            vm = ProgramVm(kvm, program, libos_path)
-            try:
-                _run(vm, outcome, (*own, log_fd), timeout, prepare)
-                while opened:  # whoever reads them need not wait for the rest
-                    os.close(opened.pop())
-                if ended:
-                    ended(outcome)
-            finally:
-                vm.close()
+        with open_vm(program, libos_path, engine) as vm:
+            outcome.engine = engine_name(vm.boot.engine)
+            _run(vm, outcome, (*own, log_fd), timeout, prepare)
+            while opened:  # whoever reads them need not wait for the rest
+                os.close(opened.pop())
+            if ended:
+                ended(outcome)
     finally:
         for fd in opened:
             os.close(fd)
@@ -81,13 +82,13 @@ def run(
 
 
 def _run(
-    vm: ProgramVm,
+    vm: ProgramVm | UnicornVm,
     outcome: Outcome,
     streams: tuple[int, int, int, int],
     timeout: float | None,
     prepare: Callable[[Calls], Callable[[], None]] | None,
 ) -> None:
-    waiting = Waiting(vm.vcpu.page)
+    waiting = Waiting(vm.page)
     calls = Calls(vm.memory, vm.ram.size, waiting, vm.discard, streams)
     finish = None
     try:

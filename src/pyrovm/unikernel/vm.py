@@ -7,8 +7,6 @@ timer, Ctrl-C) ends KVM_RUN by itself.
 
 from __future__ import annotations
 
-import os
-import time
 from struct import Struct
 
 from pyrovm.abi import kvm as kvm_abi
@@ -17,8 +15,8 @@ from pyrovm.arch.x86 import regs as x86
 from pyrovm.errors import HostError
 from pyrovm.host import mapping
 from pyrovm.memory.guest_memory import GuestMemory, Region
-from pyrovm.unikernel import library_os, tables
-from pyrovm.unikernel.calls import Ended
+from pyrovm.unikernel import initial, library_os, tables
+from pyrovm.unikernel.calls import TIMED_OUT, Ended
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,8 +28,6 @@ if TYPE_CHECKING:
     from pyrovm.unikernel.program import Program
     from pyrovm.unikernel.waiting import Waiting
 
-MIB = 1 << 20
-TIMED_OUT = 124  # as timeout(1) has it
 MADV_DONTNEED = 4
 SLOT_RAM, SLOT_IMAGE, SLOT_LIBOS = 0, 1, 2
 
@@ -87,7 +83,7 @@ class ProgramVm:
         )
         image_size = 0
         if program.image:
-            image = _map_image(program.image)
+            image = initial.map_image(program.image)
             self._closers.append(image)
             image_size = image.size
             size = -(-image_size // tables.PAGE) * tables.PAGE
@@ -98,45 +94,15 @@ class ProgramVm:
         self.memory = GuestMemory(regions)
         self.vcpu = vm.create_vcpu(0)
         self._closers.append(self.vcpu)
-        self._write_memory(program, image_size)
-        self._set_registers(kvm)
-        self.cpu = abi.pv_cpu(ram.view, tables.cpu_gpa(0))
-
-    def _write_memory(self, program: Program, image_size: int) -> None:
-        view = self.ram.view
-        header = self.header
-        tables.write_descriptors(view, vcpu_count=1, vectors=header.vectors)
-        start = tables.cpu_gpa(1)
-        made = tables.write_page_tables(
-            view, start, ram_size=self.ram.size, image_size=image_size, header=header
-        )
-        self._cr3 = made.cr3
-        strings = program.strings()
-        strings_gpa = made.end
-        view[strings_gpa : strings_gpa + len(strings)] = strings
-        boot = abi.pv_boot(view, abi.PV_BOOT_GPA)
-        boot.magic = abi.PV_MAGIC
-        boot.version = abi.PV_VERSION
-        boot.size = abi.pv_boot.SIZE
-        boot.vcpu_count = 1
-        boot.ram_size = self.ram.size
-        boot.free_start = -(-(strings_gpa + len(strings)) // tables.PAGE) * tables.PAGE
-        boot.image_size = image_size
-        boot.libos_file_size = header.data_end
-        boot.page_table_gpa = made.cr3
-        boot.generation = 1
-        boot.tsc_khz = self.vcpu.tsc_khz()
-        boot.monotonic_base_ns = time.monotonic_ns()
-        boot.realtime_base_ns = time.time_ns()
-        boot.view[abi.pv_boot.seed.offset : abi.pv_boot.seed.offset + 64] = os.urandom(64)
-        boot.strings_gpa = strings_gpa
-        boot.strings_size = len(strings)
-        program.fill(boot)
-        self.boot = boot
-
-    def _set_registers(self, kvm: Kvm) -> None:
-        vcpu = self.vcpu
         cpuid = kvm.supported_cpuid()
+        self.boot = initial.write(ram.view, program, self.header, image_size, engine_of(cpuid))
+        self.boot.tsc_khz = self.vcpu.tsc_khz()
+        self._set_registers(cpuid)
+        self.cpu = abi.pv_cpu(ram.view, tables.cpu_gpa(0))
+        self.page = self.vcpu.page
+
+    def _set_registers(self, cpuid: list[kvm_abi.kvm_cpuid_entry2]) -> None:
+        vcpu = self.vcpu
         vcpu.set_cpuid(cpuid)
         sregs = vcpu.sregs()
         sregs.cs = x86.segment(0xA0FB, 0, 0xFFFFF, abi.PV_USER_CODE)
@@ -151,7 +117,8 @@ class ProgramVm:
         sregs.gdt.limit = tables.gdt_limit(1)
         sregs.idt.base = tables.linear(abi.PV_IDT_GPA)
         sregs.idt.limit = abi.PV_VECTORS * 16 - 1
-        sregs.cr0, sregs.cr3, sregs.cr4, sregs.efer = CR0, self._cr3, CR4, EFER
+        cr3 = self.boot.page_table_gpa
+        sregs.cr0, sregs.cr3, sregs.cr4, sregs.efer = CR0, cr3, CR4, EFER
         vcpu.set_sregs(sregs)
         self._set_xcr0(xcr0_for(cpuid))
         vcpu.set_msrs(
@@ -272,6 +239,13 @@ class ProgramVm:
             self._closers.pop().close()
 
 
+def engine_of(cpuid: list[kvm_abi.kvm_cpuid_entry2]) -> int:
+    """PV_ENGINE as the table of supported CPUID hints at it: a software-only KVM offers no XSAVE.
+    Nothing depends on it; what is certain takes a VM to find out."""
+    has_xsave = any(entry.function == 1 and entry.ecx >> 26 & 1 for entry in cpuid)
+    return abi.PV_ENGINE_HARDWARE if has_xsave else abi.PV_ENGINE_SOFTWARE
+
+
 def xcr0_for(cpuid: list[kvm_abi.kvm_cpuid_entry2]) -> int:
     """Which register sets the program may use: what KVM offers, or (software-only KVM, whose table
     says nothing but whose ring 3 is the host's) what the host has, of x87, SSE, AVX, AVX-512."""
@@ -285,17 +259,3 @@ def xcr0_for(cpuid: list[kvm_abi.kvm_cpuid_entry2]) -> int:
                 flags = line.split()
                 return 0xE7 if "avx512f" in flags else 7 if "avx" in flags else 3
     return 3
-
-
-def _map_image(path: str) -> Mapping:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise HostError.wrap(f"Cannot open the image {path}", error) from None
-    try:
-        size = os.fstat(fd).st_size
-        if not 0 < size <= abi.PV_IMAGE_MAX:
-            raise HostError(f"The image {path} has {size} bytes; 1 to {abi.PV_IMAGE_MAX} can be")
-        return mapping.file(fd, size, writable=False, shared=True)
-    finally:
-        os.close(fd)

@@ -1,0 +1,77 @@
+"""Which engine a program runs on: KVM where there is one, else Unicorn where that is installed."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+from pyrovm.abi import libos as abi
+from pyrovm.errors import HostError, Unsupported
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pyrovm.kvm.system import Kvm
+    from pyrovm.unikernel.program import Program
+    from pyrovm.unikernel.unicorn_vm import UnicornVm
+    from pyrovm.unikernel.vm import ProgramVm
+
+_NAMES = {
+    abi.PV_ENGINE_HARDWARE: "hardware",
+    abi.PV_ENGINE_SOFTWARE: "software",
+    abi.PV_ENGINE_UNICORN: "unicorn",
+}
+
+
+def engine_name(number: int) -> str:
+    """PV_ENGINE as a word."""
+    return _NAMES[number]
+
+
+@contextmanager
+def open_vm(
+    program: Program, libos_path: str, engine: str = "auto"
+) -> Iterator[ProgramVm | UnicornVm]:
+    """A VM for ``program``, closed at the end.
+
+    Raises:
+        Unsupported: there is no engine, or not the one that was asked for.
+        HostError: the image or the library OS cannot be used, or KVM refuses something.
+    """
+    kvm = None if engine == "unicorn" else _open_kvm(engine)
+    if kvm is None:
+        from pyrovm.unikernel.unicorn_vm import UnicornVm
+
+        emulated = UnicornVm(program, libos_path)
+        try:
+            yield emulated
+        finally:
+            emulated.close()
+        return
+    from pyrovm.unikernel.vm import ProgramVm
+
+    with kvm:
+        vm = ProgramVm(kvm, program, libos_path)
+        try:
+            yield vm
+        finally:
+            vm.close()
+
+
+def _open_kvm(engine: str) -> Kvm | None:
+    """KVM; None where Unicorn has to do."""
+    from pyrovm.kvm.system import Kvm
+
+    try:
+        return Kvm()
+    except HostError as error:
+        if engine == "kvm":
+            raise
+        from pyrovm.unikernel import unicorn_cpu
+
+        if unicorn_cpu.is_there():
+            return None
+        raise Unsupported(
+            f"No engine to run a program: {error}; and Unicorn, which needs no KVM, is not "
+            "installed (pip install 'pyrovm[unicorn]')"
+        ) from None

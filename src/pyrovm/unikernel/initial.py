@@ -1,0 +1,75 @@
+"""What a program's VM has in its memory at the start, on every engine."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from pyrovm.abi import libos as abi
+from pyrovm.errors import HostError
+from pyrovm.host import mapping
+from pyrovm.unikernel import tables
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrovm.host.mapping import Mapping
+    from pyrovm.unikernel.library_os import Header
+    from pyrovm.unikernel.program import Program
+
+
+def map_image(path: str) -> Mapping:
+    """Map a root image, shared with all VMs of this host.
+
+    Raises:
+        HostError: it cannot be opened, is empty, or larger than PV_IMAGE_MAX.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise HostError.wrap(f"Cannot open the image {path}", error) from None
+    try:
+        size = os.fstat(fd).st_size
+        if not 0 < size <= abi.PV_IMAGE_MAX:
+            raise HostError(f"The image {path} has {size} bytes; 1 to {abi.PV_IMAGE_MAX} can be")
+        return mapping.file(fd, size, writable=False, shared=True)
+    finally:
+        os.close(fd)
+
+
+def write(
+    view: memoryview, program: Program, header: Header, image_size: int, engine: int
+) -> abi.pv_boot:
+    """Write descriptors, page tables, strings and boot information into RAM; the latter.
+
+    ``image_size`` is in bytes, ``engine`` one of PV_ENGINE.  The clock's ``tsc_khz``, ``xcr0`` and
+    ``xsave_size`` are left to whoever knows the CPU.
+
+    Raises:
+        ConfigError: the program's strings do not fit.
+    """
+    tables.write_descriptors(view, vcpu_count=1, vectors=header.vectors)
+    made = tables.write_page_tables(
+        view, tables.cpu_gpa(1), ram_size=len(view), image_size=image_size, header=header
+    )
+    strings = program.strings()
+    strings_gpa = made.end
+    view[strings_gpa : strings_gpa + len(strings)] = strings
+    boot = abi.pv_boot(view, abi.PV_BOOT_GPA)
+    boot.magic = abi.PV_MAGIC
+    boot.version = abi.PV_VERSION
+    boot.size = abi.pv_boot.SIZE
+    boot.engine = engine
+    boot.vcpu_count = 1
+    boot.ram_size = len(view)
+    boot.free_start = -(-(strings_gpa + len(strings)) // tables.PAGE) * tables.PAGE
+    boot.image_size = image_size
+    boot.libos_file_size = header.data_end
+    boot.page_table_gpa = made.cr3
+    boot.generation = 1
+    boot.monotonic_base_ns = time.monotonic_ns()
+    boot.realtime_base_ns = time.time_ns()
+    boot.view[abi.pv_boot.seed.offset : abi.pv_boot.seed.offset + 64] = os.urandom(64)
+    boot.strings_gpa = strings_gpa
+    boot.strings_size = len(strings)
+    program.fill(boot)
+    return boot
