@@ -10,6 +10,7 @@
 #include "fs/fs.h"
 #include "fs/calls.h"
 #include "socket.h"
+#include "thread.h"
 
 #define KEPT_MAX 12
 #define PIECES_MAX PV_IOV_MAX /* of one call: they are on the stack */
@@ -38,6 +39,7 @@ static struct host_socket *of(struct file *f)
 
 static long ask(struct host_socket *s, enum pv_socket_operation operation, struct pv_socket_args *args)
 {
+	thread_talked();
 	return host_call(PV_SOCKET, operation, s->source.handle, virt_to_phys(args), sizeof(*args), 0, 0);
 }
 
@@ -118,6 +120,7 @@ static long transfer_stream(struct host_socket *s, struct io *io, bool read)
 
 	if (count < 0)
 		return count;
+	thread_talked();
 	result = host_call(read ? PV_READ : PV_WRITE, s->source.handle, virt_to_phys(pieces), (u64)count,
 			   FOREVER, 0, 0);
 	if (result > 0)

@@ -6,9 +6,10 @@ static struct list run_queue = LIST_INIT(run_queue);
 static struct thread *dead; /* its stack was in use when it died */
 static int next_tid = 1;
 static bool ticking;
-static u64 slice_start, cpu_ns_of_the_dead;
+static u64 slice_start, last_look, cpu_ns_of_the_dead;
 
 #define SLICE_NS 5000000ULL
+#define TALK_NS  1000000ULL /* what a turn is worth that goes on in exchanges with a peer */
 
 extern void switch_stack(u64 *save_rsp, u64 rsp);
 extern void thread_entry(void);
@@ -347,7 +348,19 @@ void thread_tick(void)
 	timers_expire();
 	if (host_is_armed())
 		host_wait(0);
-	if (!list_empty(&run_queue) && clock_monotonic() - slice_start >= SLICE_NS)
+	last_look = clock_monotonic();
+	if (!list_empty(&run_queue) && last_look - slice_start >= TALK_NS)
 		yield();
 	tick_update();
+}
+
+void thread_talked(void)
+{
+	u64 now;
+
+	if (thread_count == 1)
+		return;
+	now = clock_monotonic();
+	if (now - slice_start >= TALK_NS && now - last_look >= TALK_NS)
+		__atomic_fetch_or(&this_cpu()->pending, PV_PENDING_TICK, __ATOMIC_SEQ_CST);
 }

@@ -25,6 +25,9 @@ void fpu_restore(const void *area);
 void fpu_clear(void *area);
 /* After the VMM's tick, and before going back to the program: whose turn is it? */
 void thread_tick(void);
+/* After each exchange with a peer: a thread whose peer always answers in time would never sleep, and
+ * the others would wait from tick to tick for their turns. */
+void thread_talked(void);
 void tick_update(void);
 void timers_expire(void);
 u64 timers_next(void); /* FOREVER: none */
