@@ -59,7 +59,9 @@ def _image(hello: str) -> Figure:
 @contextlib.contextmanager
 def _staying(argv: list[str]) -> Iterator[int]:
     """A process that has said hello and waits for the end of its input; its number."""
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=programs.ENVIRONMENT
+    ) as process:
         assert process.stdin
         assert process.stdout
         if process.stdout.readline() != b"hello\n":
@@ -111,6 +113,7 @@ def answer(show: Show) -> Answer:
     hello = programs.compiled("hello", programs.MUSL)
     show("images")
     found.figures.append(_image(hello))
+    programs.timed(programs.in_vm(hello))  # bytecode is made now, if it was not
     python = [programs.interpreter(), "-c", PYTHON]
     for name, words, target in (
         ("static hello", [hello, "stay"], PRIVATE_KIB),

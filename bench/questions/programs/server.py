@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import re
 import signal
 import socket
@@ -81,7 +82,9 @@ def parse(text: str) -> Load:
 @contextlib.contextmanager
 def _serving(argv: list[str]) -> Iterator[int]:
     """A server that is ready; its process."""
-    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    process = subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=programs.ENVIRONMENT
+    )
     try:
         assert process.stdout is not None
         if process.stdout.readline() != READY:
@@ -103,17 +106,18 @@ def _free_port() -> int:
         return port
 
 
-def _cpu_ns(pid: int) -> int:
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks)
+def _cpu_us(pid: int) -> float:
+    """Of all threads, those that have ended too (proc_pid_stat(5): utime and stime)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) * 1e6 / os.sysconf("SC_CLK_TCK")
 
 
 def _load(wrk: str, port: int, server: int) -> Load:
     words = ["-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", "--latency", f"http://127.0.0.1:{port}/"]
-    before = _cpu_ns(server)
+    before = _cpu_us(server)
     done = subprocess.run([wrk, *words], capture_output=True, text=True, timeout=programs.TIMEOUT)
     load = parse(done.stdout)
-    return dataclasses.replace(load, cpu_us=(_cpu_ns(server) - before) / load.requests / 1e3)
+    return dataclasses.replace(load, cpu_us=(_cpu_us(server) - before) / load.requests)
 
 
 def answer(show: Show) -> Answer:

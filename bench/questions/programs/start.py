@@ -92,7 +92,13 @@ def _parts(show: Show, hello: str, skipped: list[str]) -> list[Figure]:
         show(f"hello, its parts: round {number + 1} of {PARTS}")
         before = host_clock(hello)
         argv = [sys.executable, ONCE, hello, "when"]
-        done = subprocess.run(argv, capture_output=True, timeout=programs.TIMEOUT, check=True)
+        done = subprocess.run(
+            argv,
+            capture_output=True,
+            timeout=programs.TIMEOUT,
+            check=True,
+            env=programs.ENVIRONMENT,
+        )
         after = host_clock(hello)
         report = json.loads(done.stderr)
         entry = ns_at(report["entry_tsc"], before, after)
