@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-
 from pyrovm.abi import libos as abi
 from pyrovm.errors import HostError, Unsupported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from pyrovm.kvm.system import Kvm
     from pyrovm.unikernel.program import Program
     from pyrovm.unikernel.unicorn_vm import UnicornVm
@@ -28,11 +24,8 @@ def engine_name(number: int) -> str:
     return _NAMES[number]
 
 
-@contextmanager
-def open_vm(
-    program: Program, libos_path: str, engine: str = "auto"
-) -> Iterator[ProgramVm | UnicornVm]:
-    """A VM for ``program``, closed at the end.
+def open_vm(program: Program, libos_path: str, engine: str = "auto") -> ProgramVm | UnicornVm:
+    """A VM for ``program``; the caller closes it.
 
     Raises:
         Unsupported: there is no engine, or not the one that was asked for.
@@ -42,20 +35,10 @@ def open_vm(
     if kvm is None:
         from pyrovm.unikernel.unicorn_vm import UnicornVm
 
-        emulated = UnicornVm(program, libos_path)
-        try:
-            yield emulated
-        finally:
-            emulated.close()
-        return
+        return UnicornVm(program, libos_path)
     from pyrovm.unikernel.vm import ProgramVm
 
-    with kvm:
-        vm = ProgramVm(kvm, program, libos_path)
-        try:
-            yield vm
-        finally:
-            vm.close()
+    return ProgramVm(kvm, program, libos_path)
 
 
 def _open_kvm(engine: str) -> Kvm | None:

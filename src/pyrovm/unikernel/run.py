@@ -68,13 +68,16 @@ def run(
     own, opened = _own_streams(streams)
     try:
         program.flags |= _terminal_flags(streams)
-        with open_vm(program, libos_path, engine) as vm:
+        vm = open_vm(program, libos_path, engine)
+        try:
             outcome.engine = engine_name(vm.boot.engine)
             _run(vm, outcome, (*own, log_fd), timeout, prepare)
             while opened:  # whoever reads them need not wait for the rest
                 os.close(opened.pop())
             if ended:
                 ended(outcome)
+        finally:
+            vm.close()
     finally:
         for fd in opened:
             os.close(fd)

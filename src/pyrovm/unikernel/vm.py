@@ -55,13 +55,13 @@ class ProgramVm:
     """One VM; ``close`` gives everything back."""
 
     def __init__(self, kvm: Kvm, program: Program, libos_path: str) -> None:
-        """Build it, ready to run.
+        """Build it, ready to run; ``kvm`` belongs to it from now on.
 
         Raises:
             HostError: the image or the library OS cannot be used, or KVM refuses something.
         """
         self.exits = 0
-        self._closers: list[Vm | Vcpu | Mapping] = []
+        self._closers: list[Kvm | Vm | Vcpu | Mapping] = []
         try:
             self._build(kvm, program, libos_path)
         except BaseException:
@@ -69,6 +69,7 @@ class ProgramVm:
             raise
 
     def _build(self, kvm: Kvm, program: Program, libos_path: str) -> None:
+        self._closers.append(kvm)
         libos, self.header = library_os.open_file(libos_path)
         self._closers.append(libos)
         ram = mapping.anonymous(program.memory)
