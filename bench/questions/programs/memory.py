@@ -6,8 +6,8 @@ import contextlib
 import os
 import select
 import subprocess
-import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyrovm
@@ -81,30 +81,26 @@ def _many(hello: str, count: int) -> Iterator[int]:
     """``count`` VMs that have all said hello; how many of them live."""
     readable, writable = os.pipe()
     said, say = os.pipe()
-    ended: list[int] = []
 
     def one() -> None:
-        try:
-            pyrovm.run([hello, "stay"], stdin=readable, stdout=say, timeout=programs.TIMEOUT)
-        finally:
-            ended.append(1)
+        pyrovm.run([hello, "stay"], stdin=readable, stdout=say, timeout=programs.TIMEOUT)
 
-    threads = [threading.Thread(target=one) for _ in range(count)]
     heard = 0
-    try:
-        for thread in threads:
-            thread.start()
-            # One after the other: they are to live, not to race.
-            if select.select([said], [], [], programs.TIMEOUT)[0]:
-                heard += len(os.read(said, 6))
-        yield heard // len("hello\n") - len(ended)
-    finally:
-        os.close(writable)
-        for thread in threads:
-            if thread.ident:
-                thread.join()
-        for fd in (readable, said, say):
-            os.close(fd)
+    with ThreadPoolExecutor(count) as pool:
+        runs = []
+        try:
+            for _ in range(count):
+                runs.append(pool.submit(one))
+                # One after the other: they are to live, not to race.
+                if select.select([said], [], [], programs.TIMEOUT)[0]:
+                    heard += len(os.read(said, 6))
+            yield heard // len("hello\n") - sum(run.done() for run in runs)
+        finally:
+            os.close(writable)
+            for run in runs:
+                run.result()
+            for fd in (readable, said, say):
+                os.close(fd)
 
 
 def answer(show: Show) -> Answer:

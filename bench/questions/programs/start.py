@@ -7,9 +7,9 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pyrovm
 from bench import programs
@@ -118,40 +118,45 @@ def _parts(show: Show, hello: str, skipped: list[str]) -> list[Figure]:
 
 
 def first_byte_ms(run: Callable[[int], object]) -> float:
-    """How long after the beginning of ``run(fd)`` there is something to read from the pipe."""
+    """How long after the beginning of ``run(fd)`` there is something to read from the pipe.
+
+    Raises:
+        RuntimeError: nothing was written.
+    """
     readable, writable = os.pipe()
-    seen: list[int] = []
 
-    def read() -> None:
-        os.read(readable, 1)
-        seen.append(time.perf_counter_ns())
+    def read() -> tuple[bytes, int]:
+        return os.read(readable, 1), time.perf_counter_ns()
 
-    reader = threading.Thread(target=read)
-    reader.start()
-    begin = time.perf_counter_ns()
-    run(writable)
-    os.close(writable)
-    reader.join()
-    os.close(readable)
-    return (seen[0] - begin) / 1e6
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            reader = pool.submit(read)
+            begin = time.perf_counter_ns()
+            try:
+                run(writable)
+            finally:
+                os.close(writable)
+            first, at = reader.result()
+    finally:
+        os.close(readable)
+    if not first:
+        raise RuntimeError("nothing was written")
+    return (at - begin) / 1e6
 
 
 def runs_a_second(run: Callable[[], object]) -> float:
     """How many runs two threads make in a second."""
     begin = time.monotonic()
-    counts = [0, 0]
 
-    def loop(index: int) -> None:
+    def loop(_: int) -> int:
+        count = 0
         while time.monotonic() < begin + LOOP_S:
             run()
-            counts[index] += 1
+            count += 1
+        return count
 
-    threads = [threading.Thread(target=loop, args=(index,)) for index in range(len(counts))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return sum(counts) / (time.monotonic() - begin)
+    with ThreadPoolExecutor(2) as pool:
+        return sum(pool.map(loop, range(2))) / (time.monotonic() - begin)
 
 
 def _warm(show: Show, hello: str) -> list[Figure]:
