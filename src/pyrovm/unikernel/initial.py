@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from pyrovm.unikernel.program import Program
 
 
+# Where Unicorn's guest sees RAM as code: Unicorn forgets what it has translated by such addresses.
+CODE_ALIAS = abi.PV_PHYSMAP + (1 << 39)
+
+
 def map_image(path: str) -> Mapping:
     """Map a root image, shared with all VMs of this host.
 
@@ -51,6 +55,8 @@ def write(
     made = tables.write_page_tables(
         view, tables.cpu_gpa(1), ram_size=len(view), image_size=image_size, header=header
     )
+    if engine == abi.PV_ENGINE_UNICORN:
+        made.map_large(CODE_ALIAS, 0, len(view), tables.EXECUTABLE)
     strings = program.strings()
     strings_gpa = made.end
     view[strings_gpa : strings_gpa + len(strings)] = strings

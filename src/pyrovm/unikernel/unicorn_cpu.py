@@ -226,9 +226,9 @@ class UnicornCpu:
         self._uc.context_restore(self._context)
         return self._error_code[0]
 
-    def forget_code(self, gpa: int, data: bytes) -> None:
-        """Say that the host has put ``data`` there: what has been translated of it is void."""
-        self._uc.mem_write(gpa, data)
+    def forget_code(self, address: int, size: int) -> None:
+        """Say that the host has written there: what has been translated of it is void."""
+        self._uc.ctl_remove_cache(address, address + size)
 
     def run(self) -> None:
         """Run until ``run_page[1]`` says so, or until a callback raises something, which is raised

@@ -31,7 +31,6 @@ INT_SIZE = 2
 
 _FRAME = Struct("<7Q")  # vector, error code, rip, cs, rflags, rsp, ss: as fault_entry expects it
 _FRAME_AT = tables.cpu_gpa(0) + abi.PV_CPU_IST + tables.PAGE - _FRAME.size
-_IOVEC = Struct("<QQ")
 
 
 class UnicornVm:
@@ -63,6 +62,7 @@ class UnicornVm:
             self._closers.append(image)
             regions.append(Region(abi.PV_IMAGE_GPA, image.view, image.address))
         self.memory = GuestMemory(regions)
+        self.memory.track_dirty(True)
         self._emulator = emulator = unicorn_cpu.UnicornCpu()
         self._closers.append(emulator)
         self.page = emulator.run_page  # for Waiting
@@ -124,17 +124,9 @@ class UnicornVm:
         result = calls.handlers[number](a, b, c, d, e, f)
         if calls.waiting.is_overdue:
             raise Ended(TIMED_OUT)
-        if number == abi.PV_READ and result > 0:
-            self._forget_code(b, c, result)
+        for page in self.memory.take_dirty():  # written by the host; code may have been there
+            self._emulator.forget_code(initial.CODE_ALIAS + page * tables.PAGE, tables.PAGE)
         return result
-
-    def _forget_code(self, gpa: int, count: int, size: int) -> None:
-        """The host has read ``size`` bytes into iovecs, where code may have been before."""
-        for at, length in _IOVEC.iter_unpack(self.memory.read(gpa, count * _IOVEC.size)):
-            part = min(length, size)
-            if part:
-                self._emulator.forget_code(at, self.memory.read(at, part))
-            size -= part
 
     def _interrupted(self, waiting: Waiting) -> None:
         """A signal came: tell the guest what is pending, at once if it is in its program."""
