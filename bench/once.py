@@ -1,4 +1,4 @@
-"""One VM in a process of its own: when it was where.
+"""One VM in a process of its own, all modules loaded: when it was where.
 
     python bench/once.py PROGRAM [ARGUMENT...]
 
@@ -18,8 +18,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
 from pyrovm.abi import libos as abi
 from pyrovm.image import index
+from pyrovm.kvm import system  # noqa: F401
 from pyrovm.libos import build
 from pyrovm.memory.guest_memory import GuestMemory
+from pyrovm.unikernel import vm  # noqa: F401
 from pyrovm.unikernel.calls import Calls
 from pyrovm.unikernel.program import Program, environment
 from pyrovm.unikernel.run import Outcome, run
