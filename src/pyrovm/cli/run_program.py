@@ -49,7 +49,7 @@ def _run(options: Options) -> int:
     from pyrovm.unikernel.program import Program, environment
     from pyrovm.unikernel.run import run
 
-    outside = Outside(options.allow, options.publish, options.volumes)
+    outside = Outside(options.allow, options.publish, options.volumes, options.hostname)
     image = find_image(options.command)
     found_ns = perf_counter_ns()
     env = environment(options.hostname) | dict(image.env)

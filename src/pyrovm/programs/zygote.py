@@ -175,7 +175,9 @@ def perform(request: wire.Fields, ended: Callable[[Outcome], None]) -> None:
     Raises:
         PyrovmError: it cannot be run.
     """
-    outside = Outside(*(request.get(name, ()) for name in ("allow", "publish", "volume")))
+    hostname = request["hostname"][0]
+    allow, publish, volumes = (request.get(name, ()) for name in ("allow", "publish", "volume"))
+    outside = Outside(allow, publish, volumes, hostname)
     program = Program(
         request["image"][0],
         request["exe"][0],
@@ -183,7 +185,7 @@ def perform(request: wire.Fields, ended: Callable[[Outcome], None]) -> None:
         dict(split(pair) for pair in request.get("env", [])),
         memory=int(request["memory"][0]),
         cwd=request["cwd"][0],
-        hostname=request["hostname"][0],
+        hostname=hostname,
         folders=[(share.guest, share.read_only) for share in outside.shares],
     )
     run(program, request["libos"][0], prepare=outside.attach, ended=ended)

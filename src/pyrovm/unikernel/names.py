@@ -60,9 +60,19 @@ def start_thread(function: Callable[..., None], *arguments: object) -> bool:
 
 
 class Names:
-    """Answers questions under a policy; ``log`` gets a line for each name that is refused."""
+    """Answers questions under a policy; ``log`` gets a line for each name that is refused.
 
-    def __init__(self, policy: Policy, log: Callable[[str], None], find: Lookup = lookup) -> None:
+    ``hostname`` is the guest's own name: it needs no rule and stands for the guest itself.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        log: Callable[[str], None],
+        find: Lookup = lookup,
+        hostname: str = "localhost",
+    ) -> None:
+        self._own = normal_name(hostname)
         self._policy = policy
         self._log = log
         self._find = find
@@ -92,6 +102,8 @@ class Names:
         name = normal_name(query.name)
         if query.error:
             return query.error, ()
+        if name == self._own:
+            name = "localhost"
         if name in LOCAL:
             return dns.NOERROR, LOCAL[name]
         if name.endswith((".in-addr.arpa", ".ip6.arpa")):

@@ -26,13 +26,15 @@ class Outside:
         allow: Iterable[str] = (),
         publish: Iterable[str] = (),
         folders: Iterable[str] = (),
+        hostname: str = "localhost",
     ) -> None:
-        """Parse the rules and open the folders.
+        """Parse the rules and open the folders; ``hostname`` is the VM's own name.
 
         Raises:
             ConfigError: a rule is malformed.
             HostError: a folder cannot be opened.
         """
+        self._hostname = hostname
         self._policy: Policy | None = None
         self.shares: list[Share] = []
         rules, texts = (list(allow), list(publish)), list(folders)
@@ -68,7 +70,7 @@ class Outside:
             from pyrovm.unikernel.policy import Policy
             from pyrovm.unikernel.sockets import Sockets
 
-            sockets = Sockets(calls, self._policy or Policy(), _log)
+            sockets = Sockets(calls, self._policy or Policy(), _log, hostname=self._hostname)
             closers.append(sockets.close)
             return calls.handlers[abi.PV_SOCKET](a, b, c, d, e, f)
 

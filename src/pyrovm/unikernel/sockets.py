@@ -21,7 +21,7 @@ from pyrovm.unikernel import addresses as ip
 from pyrovm.unikernel.bindings import Bindings
 from pyrovm.unikernel.datagrams import Datagrams
 from pyrovm.unikernel.guest_socket import GuestSocket, fail
-from pyrovm.unikernel.names import Names
+from pyrovm.unikernel.names import Names, lookup
 from pyrovm.unikernel.policy import DATAGRAM, STREAM
 from pyrovm.unikernel.streams import Streams
 
@@ -86,13 +86,17 @@ class Sockets:
         calls: Calls,
         policy: Policy,
         log: Callable[[str], None],
-        find: Lookup | None = None,
+        find: Lookup = lookup,
+        hostname: str = "localhost",
     ) -> None:
-        """``log`` gets a line for what was denied; ``find`` stands in for the host's resolver."""
+        """``log`` gets a line for what was denied; ``find`` stands in for the host's resolver.
+
+        ``hostname`` is the guest's own name.
+        """
         self._calls = calls
         self._sockets: dict[int, GuestSocket] = {}
         self._bindings = Bindings(policy, log)
-        names = Names(policy, self._bindings.remark, *((find,) if find else ()))
+        names = Names(policy, self._bindings.remark, find, hostname)
         self._datagrams = Datagrams(self._bindings, names)
         self._streams = Streams(self._bindings, names)
         self._kinds: dict[int, Streams | Datagrams] = {

@@ -17,10 +17,10 @@ WAIT = 20
 class Asked:
     """A name server, and what it said."""
 
-    def __init__(self, rules, find):
+    def __init__(self, rules, find, hostname="localhost"):
         self.policy = Policy(rules)
         self.log = []
-        self.names = Names(self.policy, self.log.append, find)
+        self.names = Names(self.policy, self.log.append, find, hostname)
 
     def ask(self, *words, **options):
         done = threading.Event()
@@ -58,6 +58,13 @@ def test_local_names_need_no_rule_and_no_look_up():
     assert asked.ask("localhost").endswith(b"\x7f\0\0\1")
     assert code(asked.ask("1.0.0.127.in-addr.arpa", dns.PTR)) == dns.NXDOMAIN
     assert asked.log == []
+
+
+def test_the_guests_own_name_is_the_guest():
+    asked = Asked([], never, hostname="Web-1")
+    assert asked.ask("web-1").endswith(b"\x7f\0\0\1")
+    assert code(asked.ask("web-2")) == dns.REFUSED
+    assert len(asked.log) == 1
 
 
 def test_other_types_of_an_allowed_name_are_there_but_empty():

@@ -24,6 +24,7 @@ import pytest
 
 from pyrovm.abi import libos as abi
 from pyrovm.unikernel import addresses as ip
+from pyrovm.unikernel.names import lookup
 from pyrovm.unikernel.policy import Policy
 from pyrovm.unikernel.sockets import Sockets
 from tests.fakes.hypercalls import DATA_AT, RAM, Guest
@@ -35,7 +36,7 @@ TCP, UDP = (1, 6), (2, 17)
 
 
 class NetworkGuest(Guest):
-    def __init__(self, allow=(), publish=(), find=None):
+    def __init__(self, allow=(), publish=(), find=lookup):
         super().__init__()
         self.log = []
         self.sockets = Sockets(self.calls, Policy(allow, publish), self.log.append, find)
