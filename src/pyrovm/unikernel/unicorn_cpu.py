@@ -14,14 +14,13 @@ double fault of the next.
 from __future__ import annotations
 
 import ctypes
-import mmap
 import time
 from struct import Struct
 
 from pyrovm.abi import libos as abi
 from pyrovm.errors import Unsupported
-from pyrovm.host.address import address_of_mapping
 from pyrovm.unikernel import tables
+from pyrovm.unikernel.unicorn_hooks import Hooks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +35,6 @@ EFER, MSR_EFER = 0xD01, 0xC0000080  # SCE LME LMA NXE
 NOWHERE = abi.PV_LIBOS_VA + 16
 IRETQ = b"\x48\xcf"
 LFENCE_RDTSC = b"\x0f\xae\xe8\x0f\x31"
-SYSCALL_SIZE = 2
 INVALID_INSTRUCTION = 10  # UC_ERR_INSN_INVALID
 CALIBRATION_NS = 20_000_000  # at least; of the TSC against the clock
 
@@ -44,11 +42,6 @@ CALIBRATION_NS = 20_000_000  # at least; of the TSC against the clock
 # int old_exception, -1 for none.
 _ERROR_CODE, _OLD_EXCEPTION = 184, 72
 _NONE = (1 << 32) - 1
-
-# cmpb $0, flag(%rip); jne 1f; ret; 1: mov $uc_emu_stop, %rax; jmp *%rax: a hook's first argument is
-# what uc_emu_stop needs.
-_HOOK = Struct("<HiBHBHQH")
-_FLAG_AT = 64
 
 _IRET_FRAME = Struct("<5Q")
 
@@ -58,6 +51,20 @@ def is_there() -> bool:
     from importlib.util import find_spec
 
     return find_spec("unicorn") is not None
+
+
+def _library() -> ctypes.CDLL:
+    from unicorn.unicorn_py3.unicorn import uclib
+
+    library: ctypes.CDLL = uclib
+    return library
+
+
+def _function(name: str) -> int:
+    """The address of one of Unicorn's functions."""
+    address = ctypes.cast(getattr(_library(), name), ctypes.c_void_p).value
+    assert address is not None
+    return address
 
 
 class NoMemory(Exception):
@@ -105,42 +112,32 @@ class UnicornCpu:
         self._old_exception = fields[size - _OLD_EXCEPTION :][:4].cast("I")
         if self._old_exception[0] != _NONE or self._error_code[0]:
             raise Unsupported(f"Unicorn {unicorn.__version__} is none that pyrovm knows: 2.1 is")
-        self._code = mmap.mmap(
-            -1, tables.PAGE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC
-        )
-        self.run_page = memoryview(self._code)[_FLAG_AT - 1 : _FLAG_AT + 1]  # as in kvm_run
-        self._stop_at_blocks(unicorn.UC_HOOK_BLOCK)
+        self._hooks = Hooks()
+        self.run_page = self._hooks.run_page
+        # uc_emu_stop from another thread would stop in the middle of an instruction, which is then
+        # done twice; a block's hook is called between instructions.
+        self._add_native(unicorn.UC_HOOK_BLOCK, self._hooks.stop(_function("uc_emu_stop")))
 
-    def _stop_at_blocks(self, hook_type: int) -> None:
-        """Add a hook in machine code.  Python's would be too slow for each block; and uc_emu_stop
-        from another thread stops in the middle of an instruction, which is then done twice."""
-        from unicorn.unicorn_py3.unicorn import uclib
-
-        start = address_of_mapping(self._code)
-        stop = ctypes.cast(uclib.uc_emu_stop, ctypes.c_void_p).value
-        hook = _HOOK.pack(0x3D80, _FLAG_AT - 7, 0, 0x0175, 0xC3, 0xB848, stop, 0xE0FF)
-        self._code[: _HOOK.size] = hook
+    def _add_native(self, kind: int, code: ctypes.c_void_p, *more: object) -> None:
+        """Add a hook in machine code for all addresses; the binding adds Python functions only."""
         handle = ctypes.c_size_t()
-        status = uclib.uc_hook_add(
-            *(self._uc._uch, ctypes.byref(handle), hook_type, ctypes.c_void_p(start), None),
-            *(ctypes.c_uint64(1), ctypes.c_uint64(0)),  # everywhere
+        everywhere = ctypes.c_uint64(1), ctypes.c_uint64(0)
+        status = _library().uc_hook_add(
+            self._uc._uch, ctypes.byref(handle), kind, code, None, *everywhere, *more
         )
         if status:
             raise self._error(status)
 
     def on_syscall(self, entry: int) -> None:
         """Have SYSCALL go to ``entry`` as a software-only KVM does: the ring stays as it is."""
-        uc, reg = self._uc, self._reg
-        rip, flags = self.RIP, self.FLAGS
-        rcx, r11 = reg.UC_X86_REG_RCX, reg.UC_X86_REG_R11
-        target = entry - SYSCALL_SIZE
-
-        def syscall(_uc: object, _data: object) -> None:
-            uc.reg_write(rcx, uc.reg_read(rip) + SYSCALL_SIZE)
-            uc.reg_write(r11, uc.reg_read(flags))
-            uc.reg_write(rip, target)
-
-        uc.hook_add(self._hook_instruction, syscall, None, 1, 0, reg.UC_X86_INS_SYSCALL)
+        reg = self._reg
+        code = self._hooks.syscall(
+            entry,
+            (self.RIP, self.FLAGS, reg.UC_X86_REG_RCX, reg.UC_X86_REG_R11),
+            _function("uc_reg_read_batch"),
+            _function("uc_reg_write_batch"),
+        )
+        self._add_native(self._hook_instruction, code, ctypes.c_int(reg.UC_X86_INS_SYSCALL))
 
     def on_exception(self, handler: Callable[[int], None]) -> None:
         """Have ``handler`` called with the vector of every exception and INT."""
