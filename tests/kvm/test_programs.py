@@ -96,6 +96,14 @@ def test_streams_arguments_environment_and_status(hello):
     assert done.returncode == 2
 
 
+def test_every_exception_is_told_as_a_cpu_tells_it_and_new_code_is_seen(tmp_path):
+    program = compile_program("exceptions", tmp_path)
+    code = b"".join(bytes([0xB8, n, 0, 0, 0, 0xC3]) for n in (4, 2, 7, 1)).decode("latin-1")
+    here, there = (f(program, input=code, encoding="latin-1") for f in (run_process, run_vm))
+    assert here.returncode == 0
+    assert (there.stdout, there.returncode) == (here.stdout, 0), there.stderr
+
+
 def test_standard_input_is_the_programs():
     text = "".join(f"line {n}\n" for n in range(5000))
     done = run_vm(shutil.which("busybox"), "cat", input=text)
