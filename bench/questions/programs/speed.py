@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from bench import programs
 from bench.figures import Answer, Figure, Sample
 from bench.progress import Show
+from bench.words import number
 
 QUESTION = "programs-speed"
 ROUNDS = 5
@@ -40,8 +41,8 @@ def answer(show: Show) -> Answer:
     programs.timed(vm)  # its image is made now, if it was not
     medians: dict[tuple[str, bool], list[float]] = {}
     leasts: dict[tuple[str, bool], float] = {}
-    for number in range(ROUNDS):
-        show(f"round {number + 1} of {ROUNDS}")
+    for done in range(ROUNDS):
+        show(f"round {done + 1} of {ROUNDS}")
         for argv in (vm, [loops]):
             for name, median, least in parse(programs.timed(argv).output):
                 key = name, argv is vm
@@ -59,7 +60,7 @@ def answer(show: Show) -> Answer:
                 peer=Sample.of(medians[name, False]),
                 peer_name="a plain process",
                 target=target,
-                note=f"fastest slices {ours:.3g} and {peer:.3g} ns, {ours / peer:.2f} times",
+                note=f"fastest slice {number(ours)} and {number(peer)} ns: {ours / peer:.2f}",
             )
         )
     return found
