@@ -20,7 +20,10 @@ from pathlib import Path
 from pyrovm.errors import HostError
 from pyrovm.programs import wire
 
-ENTRY = "import sys; sys.path.insert(0, {root!r}); from pyrovm.programs.zygote import main; main()"
+ENTRY = (
+    "import sys; sys.path.insert(0, {root!r}); sys.path += {packages!r}; "
+    "from pyrovm.programs.zygote import main; main()"
+)
 START_S = 30.0  # for an interpreter to start, on a busy machine
 END_S = 5.0
 RESET = (signal.SIGCHLD, signal.SIGIO, signal.SIGINT, signal.SIGTERM)  # the caller may ignore them
@@ -51,9 +54,11 @@ class Helper:
             # First out of the way: the number of one may be the place of another.
             moved = [owned(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, len(given))) for fd in given]
             root = str(Path(__file__).resolve().parent.parent.parent)
+            packages = [path for path in sys.path if path.endswith("-packages")]  # for Unicorn
+            entry = ENTRY.format(root=root, packages=packages)
             self.pid = os.posix_spawn(
                 sys.executable,
-                [sys.executable, "-I", "-S", "-c", ENTRY.format(root=root)],
+                [sys.executable, "-I", "-S", "-c", entry],
                 os.environ,
                 file_actions=[(os.POSIX_SPAWN_DUP2, fd, to) for to, fd in enumerate(moved)],
                 setsid=True,  # Ctrl-C is for the caller, who decides

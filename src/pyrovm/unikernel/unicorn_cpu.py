@@ -201,15 +201,18 @@ class UnicornCpu:
                 best, sample = after - before, (high << 32 | low, (before + after) // 2)
         return sample
 
-    def tsc_khz(self) -> int:
-        """How fast the TSC runs, measured since :meth:`set_registers`; before the first run."""
+    def set_clock(self, boot: abi.pv_boot) -> None:
+        """Set the clock to now, and say how fast the TSC runs, as measured since
+        :meth:`set_registers`; before the first run."""
         missing = self._first_sample[1] + CALIBRATION_NS - time.monotonic_ns()
         if missing > 0:
             time.sleep(missing / 1e9)
         saved = self.read(self.RIP)
         tsc, now = self._sample()
         self.write(self.RIP, saved)
-        return (tsc - self._first_sample[0]) * 1_000_000 // (now - self._first_sample[1])
+        boot.tsc_khz = (tsc - self._first_sample[0]) * 1_000_000 // (now - self._first_sample[1])
+        boot.tsc_base, boot.monotonic_base_ns = tsc, now
+        boot.realtime_base_ns = time.time_ns() - (time.monotonic_ns() - now)
 
     def flush_tlb(self) -> None:
         """As writing CR3 does."""

@@ -92,7 +92,7 @@ class UnicornVm:
         """
         emulator, waiting, page = self._emulator, calls.waiting, self.page
         self._calls = calls
-        self.boot.tsc_khz = emulator.tsc_khz()
+        emulator.set_clock(self.boot)
         stopper = Stopper(page)
         try:
             while True:

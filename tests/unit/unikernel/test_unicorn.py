@@ -1,6 +1,7 @@
 """Programs without KVM: on Unicorn they print and end as they do as processes."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -149,6 +150,26 @@ def test_the_cpu_has_no_avx(tmp_path):
 def test_python_runs():
     done = run("python3", "-c", "import json; print(json.dumps({'sum': sum(range(1000))}))")
     assert (done.stdout, done.returncode) == ('{"sum": 499500}\n', 0), done.stderr
+
+
+WITHOUT_KVM = 'mount --bind /dev/null /dev/kvm && exec "$@"'
+
+
+@needs_compilers
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root, unshare")
+@pytest.mark.skipif(not os.path.exists("/dev/kvm"), reason="there is no /dev/kvm to hide")
+def test_the_sdk_runs_programs_where_there_is_no_kvm(ends):
+    script = f"import pyrovm; print(pyrovm.run([{str(ends)!r}, '-'], capture_output=True))"
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", WITHOUT_KVM, "sh", sys.executable, "-c", script],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+    assert "returncode=9, stdout=b'ready\\n'" in done.stdout, done.stderr
 
 
 def test_a_version_with_other_insides_is_refused(monkeypatch):
