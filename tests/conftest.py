@@ -5,6 +5,7 @@ Each test's markers also go into the JUnit report, for tools/test_summary.py.
 
 import functools
 import os
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -16,6 +17,10 @@ from pyrovm.lab.images import QEMU
 # A busy machine is no failure: how long an example takes is not asserted anywhere.
 settings.register_profile("pyrovm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("pyrovm")
+
+# A shell's background job ignores Ctrl-C, and so would every program under test.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @functools.cache
