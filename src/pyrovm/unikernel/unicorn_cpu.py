@@ -103,6 +103,7 @@ class UnicornCpu:
         self.RIP, self.RSP, self.RAX = reg.UC_X86_REG_RIP, reg.UC_X86_REG_RSP, reg.UC_X86_REG_RAX
         self.CR2, self.FLAGS = reg.UC_X86_REG_CR2, reg.UC_X86_REG_EFLAGS
         self._first_sample = (0, 0)
+        self._refused: NoMemory | None = None
         self._context = self._uc.context_save()
         size = self._context.size
         at = ctypes.cast(self._context.context, ctypes.c_void_p).value
@@ -161,7 +162,10 @@ class UnicornCpu:
             uc.reg_write(rax, result & 0xFFFF_FFFF_FFFF_FFFF)
 
         def load(_uc: object, offset: int, _size: int, _data: object) -> int:
-            raise NoMemory(f"{abi.PV_CALL_GPA + offset:#x}")
+            # Raised later: the binding has no value to return for a callback that raises.
+            self._refused = NoMemory(f"{abi.PV_CALL_GPA + offset:#x}")
+            uc.emu_stop()
+            return 0
 
         uc.mmio_map(abi.PV_CALL_GPA, tables.PAGE, load, None, store, None)
 
@@ -244,6 +248,8 @@ class UnicornCpu:
             if error.errno == INVALID_INSTRUCTION:
                 raise InvalidInstruction from None
             raise NoMemory(str(error)) from None
+        if self._refused:
+            raise self._refused
 
     def close(self) -> None:
         """Let go of Unicorn, which refers to us by its callbacks."""

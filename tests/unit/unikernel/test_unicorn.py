@@ -38,6 +38,8 @@ int main(int argc, char **argv)
 	case 's': for (;;) ;
 	case 'c': for (;;) getppid();
 	case 'p': for (;;) pause();
+	case 'u': *(volatile long *)0x3e7000000320 = 1; break; /* no such hypercall */
+	case 'l': return *(volatile char *)0x3e7000000018;
 	case 'm': for (;;) memset(malloc(1 << 20), 1, 1 << 20);
 	}
 	return 9;
@@ -113,6 +115,15 @@ def test_a_program_that_fails_says_why(ends, how, status, words):
     for word in words:
         assert word in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@needs_compilers
+@pytest.mark.parametrize("how", ["u", "l"])
+def test_a_program_that_misuses_the_hypercall_page_is_ended_with_its_address(ends, how):
+    done = run(ends, how)
+    assert done.returncode == 125
+    assert "0x7000000" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 @needs_compilers
