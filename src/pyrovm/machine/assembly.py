@@ -95,12 +95,14 @@ class Assembler:
         """
         began = monotonic_ns()
         devices = self._make_devices(resources)
-        prepared, self._prepared = self._prepared, None
-        if prepared is not None:
-            prepared.keep_for(key_of(resources, self._protocol))
         try:
+            plan = self._blueprint(resources, devices)
+            # Taken only now: it belongs to the machine, which releases it where building fails.
+            prepared, self._prepared = self._prepared, None
+            if prepared is not None:
+                prepared.keep_for(key_of(resources, self._protocol))
             machine = build(
-                self._blueprint(resources, devices),
+                plan,
                 self._loop,
                 BuildLog(self._log.info, self._log.guest, self._log.name_thread),
                 on_stop,

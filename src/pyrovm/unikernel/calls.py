@@ -145,30 +145,28 @@ class Calls:
         raise Ended(255, text)
 
     def _read(self, handle: int, gpa: int, count: int, offset: int, *_: int) -> int:
-        fd = self.fd_of(handle)
-        if fd < 0:
-            return -EBADF
-        try:
-            views = self.pieces(gpa, count, write=True)
-            if offset == NO_OFFSET:
-                return os.readv(fd, views)
-            return os.preadv(fd, views, offset)
-        except GuestError:
-            return -EFAULT
-        except OverflowError:
-            return -EINVAL
-        except OSError as error:
-            return -(error.errno or EIO)
+        return self._move(os.readv, os.preadv, handle, gpa, count, offset, to_guest=True)
 
     def _write(self, handle: int, gpa: int, count: int, offset: int, *_: int) -> int:
+        return self._move(os.writev, os.pwritev, handle, gpa, count, offset, to_guest=False)
+
+    def _move(
+        self,
+        move: Callable[[int, list[memoryview]], int],
+        move_at: Callable[[int, list[memoryview], int], int],
+        handle: int,
+        gpa: int,
+        count: int,
+        offset: int,
+        *,
+        to_guest: bool,
+    ) -> int:
         fd = self.fd_of(handle)
         if fd < 0:
             return -EBADF
         try:
-            views = self.pieces(gpa, count, write=False)
-            if offset == NO_OFFSET:
-                return os.writev(fd, views)
-            return os.pwritev(fd, views, offset)
+            views = self.pieces(gpa, count, write=to_guest)
+            return move(fd, views) if offset == NO_OFFSET else move_at(fd, views, offset)
         except GuestError:
             return -EFAULT
         except OverflowError:
