@@ -18,13 +18,16 @@ PACKAGES_TEST := acpica-tools cpio $(PACKAGES_IMAGE)
 PACKAGES_LAB := qemu-system-x86 e2fsprogs busybox-static util-linux socat iperf3 curl iproute2
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-unit test-kvm test-lab lint format bench conformance fuzz clean
+.PHONY: help run run-linux test test-unit test-kvm test-lab lint format bench conformance fuzz clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: $(STAMPS)/packages-image $(STAMPS)/lab ## programs in VMs of their own, then a Debian guest with its devices
-	@$(VENV)/python -m pyrovm.cli.main demo
+run: $(STAMPS)/packages-image $(STAMPS)/venv ## programs in VMs of their own: C, CPython, a web server
+	@$(VENV)/python -m pyrovm.cli.main demo programs
+
+run-linux: $(STAMPS)/lab ## a Debian guest with its devices, in the lab where this machine's KVM is none for Linux
+	@$(VENV)/python -m pyrovm.cli.main demo linux
 
 test: $(STAMPS)/packages-test $(STAMPS)/lab ## all tests that this machine can run
 	@$(VENV)/pytest -n auto --dist worksteal $(PYTEST_ARGS)

@@ -23,5 +23,7 @@ def test_three_programs_are_shown_with_what_they_took():
     assert "hello from C, in a VM: Linux" in done.stdout
     assert '"sqlite3": 499500' in done.stdout
     assert "200 OK" in done.stdout
-    table = done.stdout.partition("program   ")[2].splitlines()[1:4]
-    assert all(line.endswith("MiB") for line in table)
+    timeline, _, memory = done.stdout.partition("timeline ")[2].partition("memory ")
+    for moment in ("image found", "VM built", "program ended", "first byte on the host"):
+        assert timeline.count(moment) == 3
+    assert all(line.count("MiB") == 2 for line in memory.splitlines()[1:4])

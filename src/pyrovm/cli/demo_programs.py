@@ -1,7 +1,7 @@
 """``pyrovm demo programs``: three programs, each in a VM of its own, and what they took.
 
 A C program, Python with modules in C, and a web server that the host asks; no Linux kernel, no
-lab, on any KVM.
+lab, on any KVM; without one by Unicorn, where that is installed.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ print(json.dumps({"python": sys.version.split()[0], "sqlite3": total,
 """
 PORT = 8000
 SERVER_TIMEOUT = 60.0  # seconds
+FIRST = "first byte on the host"
+BAR = 30  # characters
 
 
 class Ran:
@@ -52,6 +54,15 @@ class Ran:
         self.said = said
         self.first_ms = first_ms  # from starting pyrovm to the program's first byte
         self.report = report
+        memory = report["memory_kib"]
+        assert isinstance(memory, dict)
+        self.memory: dict[str, int] = memory
+
+    def moments(self) -> list[tuple[str, float]]:
+        """What happened and when, in ms since pyrovm was started, in order."""
+        timeline = self.report["timeline_ms"]
+        assert isinstance(timeline, dict)
+        return sorted([*timeline.items(), (FIRST, self.first_ms)], key=lambda moment: moment[1])
 
 
 def show() -> int:
@@ -154,17 +165,22 @@ def ask(port: int, process: subprocess.Popen[bytes]) -> str:
 
 
 def print_table(ran: list[Ran]) -> None:
-    """What each took."""
-    print("\nprogram                            first byte  VM made  program ran  exits  private")
+    """When what happened, with a bar for each step, and what each took."""
+    last = max(each.moments()[-1][1] for each in ran)
+    print("\ntimeline                           at ms     +ms")
     for each in ran:
-        report = each.report
-        memory = report["memory_kib"]
-        assert isinstance(memory, dict)
-        private = memory["private"] / 1024
+        print(f"  {each.title}")
+        before = 0.0
+        for name, at in each.moments():
+            start, end = round(before / last * BAR), round(at / last * BAR)
+            bar = " " * start + "#" * max(1, end - start)
+            print(f"    {name:27}  {at:7.1f} {at - before:7.1f}  {bar}")
+            before = at
+    print("\nmemory                             private  proportional  exits")
+    for each in ran:
+        private, proportional = (each.memory[k] / 1024 for k in ("private", "proportional"))
         print(
-            f"{each.title:33}  {each.first_ms:7.1f} ms  {report['build_ms']:4.1f} ms"
-            f"  {report['run_ms']:8.1f} ms  {report['exits']:5}  {private:3.1f} MiB"
+            f"  {each.title:31}  {private:3.1f} MiB     {proportional:5.1f} MiB"
+            f"  {each.report['exits']:5}"
         )
-    print(
-        "first byte: from starting pyrovm; private: the VMM with Python and the guest, at its end"
-    )
+    print("of the whole process, with Python and the guest, when the program has ended")
