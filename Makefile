@@ -55,7 +55,8 @@ format: $(STAMPS)/venv ## put the code into its form, and the code's tables into
 	@$(VENV)/python tools/gendocs.py
 
 bench: $(STAMPS)/lab $(STAMPS)/packages-lint ## figures, compared with QEMU on the same KVM
-	@$(VENV)/python bench/run.py --docs
+	@$(VENV)/python -m pyrovm.cli.main bench --json docs/assets/benchmarks.json
+	@$(VENV)/python tools/gendocs.py
 
 conformance: $(STAMPS)/packages-image $(STAMPS)/venv ## suites of others, natively and in VMs; half an hour
 	@$(VENV)/python tools/conformance.py

@@ -22,12 +22,14 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "src")]
 
 import gendocs_api  # noqa: E402  (the folders have to be known first)
+import gendocs_bench  # noqa: E402
 import gendocs_cli  # noqa: E402
 import gendocs_libos  # noqa: E402
 import gendocs_machine  # noqa: E402
 import gendocs_sdk  # noqa: E402
 
 PARTS = {
+    "benchmarks": gendocs_bench.benchmarks,
     "cli": gendocs_cli.commands,
     "firecracker-flags": gendocs_cli.firecracker_flags,
     "endpoints": gendocs_api.endpoints,

@@ -1,8 +1,8 @@
 import pytest
 
-from bench.figures import Answer, Detail, Figure, Sample
-from bench.page import PAGE, RESULTS, page
-from bench.results import Results, Topic
+from pyrovm.bench.figures import Answer, Detail, Figure, Sample
+from pyrovm.bench.page import page
+from pyrovm.bench.results import Results, Topic
 
 
 def figure(ours, peer=None, **more):
@@ -65,13 +65,7 @@ def test_the_page_shows_every_figure_detail_and_reason():
     assert "| exits | 34886 | 40504 QEMU | ms | 0.86 | at most 1.5 times | yes |" in text
     assert "| start | 30 |  | ms CPU |  | at most 25 ms CPU | NO |" in text
     assert "## How many?\n\nWe count.\n" in text
-    assert "$ .venv/bin/python bench/run.py t\n" in text
+    assert "$ pyrovm bench t\n" in text
     assert "exits: by us." in text
     assert "### What they are\n\n| exit | times |\n| --- | --- |\n| IO | 7 |\n" in text
     assert "- disk: no compiler\n" in text
-
-
-def test_the_page_in_the_documentation_fits_the_results_file():
-    assert PAGE.read_text() == page(Results.loads(RESULTS.read_text())), (
-        "make it anew: python bench/run.py --docs-only"
-    )

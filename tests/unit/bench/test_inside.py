@@ -2,9 +2,9 @@
 
 import pytest
 
-from bench.inside.exits import count
-from bench.inside.tracing import Event, init_reached, parse_event
-from bench.smaps import Mapping, outside_guest, parse_smaps
+from pyrovm.bench.inside.exits import count
+from pyrovm.bench.inside.tracing import Event, init_reached, parse_event
+from pyrovm.bench.smaps import Mapping, outside_guest, parse_smaps
 
 TRACE = """\
 # tracer: nop

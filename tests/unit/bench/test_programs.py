@@ -5,11 +5,11 @@ import sys
 
 import pytest
 
-from bench import programs
-from bench.questions.programs.memory import children
-from bench.questions.programs.server import Load, parse
-from bench.questions.programs.speed import parse as parse_loops
-from bench.questions.programs.start import Clock, first_byte_ms, ns_at
+from pyrovm.bench import programs
+from pyrovm.bench.questions.programs.memory import children
+from pyrovm.bench.questions.programs.server import Load, parse
+from pyrovm.bench.questions.programs.speed import parse as parse_loops
+from pyrovm.bench.questions.programs.start import Clock, first_byte_ms, ns_at
 
 WRK = """\
 Running 2s test @ http://127.0.0.1:9191/

@@ -1,9 +1,9 @@
 import pytest
 
-from bench import questions
-from bench.guests import elf, init_code
-from bench.questions.exits import purpose, side_by_side
-from bench.questions.start import imports_table, parse_imports
+from pyrovm.bench import questions
+from pyrovm.bench.guests import elf, init_code
+from pyrovm.bench.questions.exits import purpose, side_by_side
+from pyrovm.bench.questions.start import imports_table, parse_imports
 from pyrovm.boot.elf import parse
 
 IMPORTTIME = """\

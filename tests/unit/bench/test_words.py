@@ -1,7 +1,7 @@
 import pytest
 
-from bench import words
-from bench.figures import Figure, Sample
+from pyrovm.bench import words
+from pyrovm.bench.figures import Figure, Sample
 
 
 @pytest.mark.parametrize(

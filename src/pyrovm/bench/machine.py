@@ -7,12 +7,12 @@ import platform
 import subprocess
 from pathlib import Path
 
-from bench import guests
 from pyrovm import __version__
+from pyrovm.bench import guests
 from pyrovm.errors import PyrovmError
 from pyrovm.guest import kernel_fetch, kernels, programs
 
-ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = Path(__file__).parent
 
 
 def about() -> dict[str, str]:
@@ -33,7 +33,9 @@ def about() -> dict[str, str]:
 
 def _commit() -> str:
     done = subprocess.run(
-        ["git", "-C", str(ROOT), "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True
+        ["git", "-C", str(PACKAGE), "rev-parse", "--short=10", "HEAD"],
+        capture_output=True,
+        text=True,
     )
     return f"({done.stdout.strip()})" if done.returncode == 0 else ""  # no work tree: no commit
 

@@ -14,7 +14,7 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from bench.inside.machines import (
+from pyrovm.bench.inside.machines import (
     MACHINES,
     Guest,
     Machine,
@@ -23,7 +23,7 @@ from bench.inside.machines import (
     say,
     take_assets,
 )
-from bench.inside.tracing import Tracing, init_reached
+from pyrovm.bench.inside.tracing import Tracing, init_reached
 
 
 def boot(kind: type[Machine], guest: Guest, way: str, tracing: Tracing) -> dict[str, float]:

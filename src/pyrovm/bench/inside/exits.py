@@ -12,8 +12,8 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from bench.inside.machines import MACHINES, Guest, Machine, Pyrovm, answer, say, take_assets
-from bench.inside.tracing import Event, Tracing
+from pyrovm.bench.inside.machines import MACHINES, Guest, Machine, Pyrovm, answer, say, take_assets
+from pyrovm.bench.inside.tracing import Event, Tracing
 
 # SVM's codes of the exits that may go on to user space with an access to say more about: I/O
 # port, nested page fault (Linux, arch/x86/include/uapi/asm/svm.h).

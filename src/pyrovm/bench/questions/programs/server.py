@@ -12,9 +12,9 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench import programs
-from bench.figures import Answer, Figure, Sample
-from bench.progress import Show
+from pyrovm.bench import programs
+from pyrovm.bench.figures import Answer, Figure, Sample
+from pyrovm.bench.progress import Show
 from pyrovm.guest import programs as tools
 
 QUESTION = "programs-server"

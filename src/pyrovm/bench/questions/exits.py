@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench import guests, labs
-from bench.figures import Answer, Detail, Figure, Sample
-from bench.progress import Show
-from bench.questions.boot import QEMU
+from pyrovm.bench import guests, labs
+from pyrovm.bench.figures import Answer, Detail, Figure, Sample
+from pyrovm.bench.progress import Show
+from pyrovm.bench.questions.boot import QEMU
 
 Exit = tuple[str, str, int]  # reason, access, how often
 

@@ -2,7 +2,7 @@
 
     traffic.py PLAN    {"guests": [{"vmm", "name", "job", ...}, ...], "args": ..., "rounds": ...}
 
-The guest's init runs ``load`` (bench/guest/load.c) with the words behind JOB= on its command line;
+The guest's init runs ``load`` (load.c) with the words behind JOB= on its command line;
 for streams ``load`` also is the other end, here.
 """
 
@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.inside.machines import (
+from pyrovm.bench.inside.machines import (
     Guest,
     Machine,
     Pyrovm,

@@ -1,6 +1,6 @@
 """One VM in a process of its own, all modules loaded: when it was where.
 
-    python bench/once.py PROGRAM [ARGUMENT...]
+    python -m pyrovm.bench.once PROGRAM [ARGUMENT...]
 
 Times are in ns of CLOCK_MONOTONIC and ticks of the TSC; the report is a line of JSON on standard
 error.
@@ -12,9 +12,6 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
 from pyrovm.abi import libos as abi
 from pyrovm.image import index

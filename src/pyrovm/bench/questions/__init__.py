@@ -1,4 +1,4 @@
-"""The questions, by the names that ``bench/run.py`` knows them by.
+"""The questions, by the names that ``pyrovm bench`` knows them by.
 
 Each is a function that takes a :data:`~bench.progress.Show` and returns an
 :class:`~bench.figures.Answer`.  ``ALONE`` are those that measure time on the wall: nothing else
@@ -12,13 +12,13 @@ from collections.abc import Callable, Collection
 from functools import partial
 from types import ModuleType
 
-from bench.figures import Answer
-from bench.progress import Show
-from bench.questions import boot, exits, memory, programs, start, traffic
-from bench.questions.programs import memory as program_memory
-from bench.questions.programs import server, speed
-from bench.questions.programs import start as program_start
-from bench.results import Topic
+from pyrovm.bench.figures import Answer
+from pyrovm.bench.progress import Show
+from pyrovm.bench.questions import boot, exits, memory, programs, start, traffic
+from pyrovm.bench.questions.programs import memory as program_memory
+from pyrovm.bench.questions.programs import server, speed
+from pyrovm.bench.questions.programs import start as program_start
+from pyrovm.bench.results import Topic
 
 Question = Callable[[Show], Answer]
 

@@ -43,7 +43,7 @@ class Figure:
     where lower is better, from below otherwise.
     """
 
-    question: str  # what ``bench/run.py`` calls it
+    question: str  # what ``pyrovm bench`` calls it
     name: str
     unit: str
     ours: Sample

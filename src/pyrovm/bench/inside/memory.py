@@ -10,9 +10,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench.inside.machines import MACHINES, TIMEOUT, Guest, Machine, answer, say, take_assets
-from bench.inside.tracing import Tracing
-from bench.smaps import outside_guest, read_smaps
+from pyrovm.bench.inside.machines import MACHINES, TIMEOUT, Guest, Machine, answer, say, take_assets
+from pyrovm.bench.inside.tracing import Tracing
+from pyrovm.bench.smaps import outside_guest, read_smaps
 
 
 def observe(kind: type[Machine], guest: Guest, tracing: Tracing) -> dict[str, int]:

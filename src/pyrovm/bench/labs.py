@@ -1,4 +1,4 @@
-"""Questions that are answered in the lab: a script of ``bench/inside``, a plan, an answer."""
+"""Questions that are answered in the lab: a script of ``inside``, a plan, an answer."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.progress import Show
+import pyrovm
+from pyrovm.bench.progress import Show
 from pyrovm.lab import Lab, LabError
 
-ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = Path(pyrovm.__file__).parent
 TIMEOUT = 240.0  # seconds, for one script
 ATTEMPTS = 4
 
@@ -25,7 +26,7 @@ def ask(
     counted: bool,
     show: Show,
 ) -> Any:
-    """Run ``bench/inside/SCRIPT.py`` with ``plan`` in a lab of one CPU; its answer.
+    """Run ``inside/SCRIPT.py`` with ``plan`` in a lab of one CPU; its answer.
 
     Args:
         counted: let the lab's clock count instructions, 1 ns each, instead of telling the time:
@@ -42,7 +43,7 @@ def ask(
         # An emulator that counts instructions stands still now and then (QEMU 7.2: its CPU thread
         # turns without executing any), and everything in it.
         show(f"nothing for {TIMEOUT:.0f} s, once more")
-    raise LabError(f"bench/inside/{script}.py did not end within {TIMEOUT:.0f} s, {ATTEMPTS} times")
+    raise LabError(f"{script}.py did not end within {TIMEOUT:.0f} s, {ATTEMPTS} times")
 
 
 def _attempt(
@@ -62,13 +63,10 @@ def _attempt(
     heard: list[bytes] = []
     with Lab(icount=0 if counted else None, peer=True) as lab:
         result = lab.run(
-            [f"bench/inside/{script}.py", json.dumps(plan)],
+            [f"src/pyrovm/bench/inside/{script}.py", json.dumps(plan)],
             python=True,
-            tree={
-                "src": ROOT / "src",
-                **{f"bench/{name}": ROOT / "bench" / name for name in ("inside", "smaps.py")},
-            },
-            env={"PYTHONPATH": "/job/tree:/job/tree/src"},
+            tree={"src/pyrovm": PACKAGE},
+            env={"PYTHONPATH": "/job/tree/src"},
             assets=assets,
             timeout=TIMEOUT,
             stdout=listen,

@@ -6,10 +6,10 @@ is what would be free again if the process ended, shared pages (libraries) not c
 
 from __future__ import annotations
 
-from bench import guests, labs
-from bench.figures import Answer, Figure, Sample
-from bench.progress import Show
-from bench.questions.boot import QEMU
+from pyrovm.bench import guests, labs
+from pyrovm.bench.figures import Answer, Figure, Sample
+from pyrovm.bench.progress import Show
+from pyrovm.bench.questions.boot import QEMU
 
 MEMORY_MIB = 128
 ROUNDS = 3

@@ -12,16 +12,15 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pyrovm
-from bench import programs
-from bench.figures import Answer, Figure, Sample
-from bench.progress import Show
+from pyrovm.bench import programs
+from pyrovm.bench.figures import Answer, Figure, Sample
+from pyrovm.bench.progress import Show
 
 QUESTION = "programs-start"
 COLD_MS, VMM_MS, GUEST_MS, WARM_MS, RUNS_A_SECOND, PYTHON_TIMES = 60, 3, 1, 10, 50, 1.5
 COLD, WARM, PARTS, PYTHON = 21, 101, 31, 21  # rounds
 LOOP_S = 2.0  # for counting runs a second
 PLAIN = "a plain process"
-ONCE = os.path.join(os.path.dirname(programs.__file__), "once.py")
 
 
 def answer(show: Show) -> Answer:
@@ -91,7 +90,7 @@ def _parts(show: Show, hello: str, skipped: list[str]) -> list[Figure]:
     for number in range(PARTS):
         show(f"hello, its parts: round {number + 1} of {PARTS}")
         before = host_clock(hello)
-        argv = [sys.executable, ONCE, hello, "when"]
+        argv = [sys.executable, "-m", "pyrovm.bench.once", hello, "when"]
         done = subprocess.run(
             argv,
             capture_output=True,

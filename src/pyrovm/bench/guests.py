@@ -7,7 +7,7 @@ import os
 import struct
 from pathlib import Path
 
-from bench.inside.tracing import HERE
+from pyrovm.bench.inside.tracing import HERE
 from pyrovm.guest import cache, initramfs, kernels, programs
 from pyrovm.guest.kernels import Kernel
 

@@ -11,9 +11,9 @@ first act is seen by the lab's kernel (bench/inside/tracing.py) and whose second
 
 from __future__ import annotations
 
-from bench import guests, labs
-from bench.figures import Answer, Figure, Sample
-from bench.progress import Show
+from pyrovm.bench import guests, labs
+from pyrovm.bench.figures import Answer, Figure, Sample
+from pyrovm.bench.progress import Show
 
 QEMU = "QEMU microvm"
 TARGET = 1.1  # times QEMU, from the request to init

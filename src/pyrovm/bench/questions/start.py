@@ -19,17 +19,18 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from bench.figures import Answer, Detail, Figure, Sample
-from bench.progress import Show
+import pyrovm
+from pyrovm.bench.figures import Answer, Detail, Figure, Sample
+from pyrovm.bench.progress import Show
 
 TARGET_MS = 25.0
 ROUNDS = 21
 TIMEOUT = 30.0  # seconds
 _POLL = 0.0002  # seconds between two attempts to connect
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+SOURCES = Path(pyrovm.__file__).parent.parent
 _ENTRY = (
-    f"import sys; sys.path.insert(0, {str(ROOT / 'src')!r}); "
+    f"import sys; sys.path.insert(0, {str(SOURCES)!r}); "
     "from pyrovm.cli.firecracker import main; sys.exit(main())"
 )
 _BARE = [sys.executable, "-I", "-S"]

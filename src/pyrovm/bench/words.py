@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.figures import Figure, Sample
+from pyrovm.bench.figures import Figure, Sample
 
 
 def number(value: float) -> str:

@@ -1,4 +1,4 @@
-"""Everything that one run found out, as it is kept in results.json."""
+"""Everything that one run found out, as it is kept in a file."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import json
 from collections.abc import Iterable
 from typing import Any, Self
 
-from bench.figures import Answer, Detail, Figure
+from pyrovm.bench.figures import Answer, Detail, Figure
 
 
 @dataclasses.dataclass(frozen=True)
 class Topic:
     """Questions that are answered in the same way, and what that way is."""
 
-    name: str  # what ``bench/run.py`` calls all of them
+    name: str  # what ``pyrovm bench`` calls all of them
     heading: str
     method: str
     questions: list[str]
@@ -46,7 +46,7 @@ class Results:
         return [figure for figure in self.figures if figure.is_met is not None]
 
     def dumps(self) -> str:
-        """The text of results.json."""
+        """The text of the file."""
         data = dataclasses.asdict(self)
         data["figures"] = [figure.to_json() for figure in self.figures]
         return json.dumps(data, indent=1) + "\n"

@@ -1,6 +1,6 @@
 """How fast do disk, network and vsock move data?
 
-Measured by the guest itself (bench/guest/load.c) with the lab's clock counting instructions: the
+Measured by the guest itself (load.c) with the lab's clock counting instructions: the
 one CPU does the guest's work, the VMM's and the lab kernel's, and all of it shows.  What the
 figures do not show is what several CPUs would do at the same time.
 
@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench import guests, labs
-from bench.figures import Answer, Figure, Sample
-from bench.progress import Show
-from bench.questions.boot import QEMU
+from pyrovm.bench import guests, labs
+from pyrovm.bench.figures import Answer, Figure, Sample
+from pyrovm.bench.progress import Show
+from pyrovm.bench.questions.boot import QEMU
 
 ROUNDS = 1  # the clock counts: another one would say the same within a percent
 DISK_MIB = 128

@@ -11,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyrovm
-from bench import programs
-from bench.figures import Answer, Figure, Sample
-from bench.progress import Show
-from bench.smaps import read_smaps
+from pyrovm.bench import programs
+from pyrovm.bench.figures import Answer, Figure, Sample
+from pyrovm.bench.progress import Show
+from pyrovm.bench.smaps import read_smaps
 from pyrovm.image import index
 from pyrovm.libos import build
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bench import programs
-from bench.figures import Answer, Figure, Sample
-from bench.progress import Show
-from bench.words import number
+from pyrovm.bench import programs
+from pyrovm.bench.figures import Answer, Figure, Sample
+from pyrovm.bench.progress import Show
+from pyrovm.bench.words import number
 
 QUESTION = "programs-speed"
 ROUNDS = 5
 TIMES = 1.03  # that of a plain process, where there are no system calls
 
-# bench/guest/programs/loops.c's names: what the tables say, and the target.
+# loops.c's names: what the tables say, and the target.
 LOOPS: dict[str, tuple[str, float | None]] = {
     "compute": ("loop of arithmetic, one turn", TIMES),
     "arrays": ("a * b + c over arrays of floats, one element", TIMES),

@@ -1,22 +1,12 @@
-"""docs/reference/benchmarks.md, made from the results file and nothing else."""
+"""Results as Markdown: what docs/reference/benchmarks.md shows."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from bench import words
-from bench.figures import Figure
-from bench.results import Results, Topic
-
-FOLDER = Path(__file__).resolve().parent
-RESULTS = FOLDER / "results.json"
-PAGE = FOLDER.parent / "docs" / "reference" / "benchmarks.md"
+from pyrovm.bench import words
+from pyrovm.bench.figures import Figure
+from pyrovm.bench.results import Results, Topic
 
 _HEAD = """\
-# Benchmarks
-
-<!-- Made by bench/run.py from bench/results.json: do not edit. -->
-
 `make bench` measures all of this in one run; each section names the command for its own figures.
 Figures are medians, with the range in brackets; ratios are ours by the peer's, on the same
 machine, kernel, initrd and command line. *Counted ms* are instructions, a million each, of guest,
@@ -44,7 +34,7 @@ def _topic(results: Results, topic: Topic) -> str:
     figures = [figure for figure in results.figures if figure.question in topic.questions]
     if not figures:
         return ""
-    command = f"```console\n$ .venv/bin/python bench/run.py {topic.name}\n```\n"
+    command = f"```console\n$ pyrovm bench {topic.name}\n```\n"
     parts = [f"## {topic.heading}\n", topic.method + "\n", command, _figures(figures)]
     for detail in results.details:
         if detail.question in topic.questions:

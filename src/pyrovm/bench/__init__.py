@@ -1,0 +1,1 @@
+"""What pyrovm measures of itself and of its peers, by ``pyrovm bench``."""
