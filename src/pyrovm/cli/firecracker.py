@@ -91,8 +91,8 @@ def _run(words: Sequence[str], log: Log) -> int | None:
     from pyrovm.cli.firecracker_vmm import Vmm
 
     vmm = Vmm(instance_id, log, version=VERSION)
-    vmm.watch_signals()
     _grow_fd_table()
+    vmm.watch_signals()
     try:
         return _run_vmm(arguments, vmm)
     except StartError:
@@ -280,9 +280,9 @@ def _number(arguments: Arguments, flag: str, default: str, kind: str = "usize") 
 
 
 def _grow_fd_table() -> None:
-    """Have the kernel make the descriptor table large now, while it is cheap.
+    """Have the kernel make the descriptor table large now, while there is one thread.
 
-    Later, with threads, each growth would wait for a grace period.
+    With threads, each growth waits for a grace period: some 10 ms.
     """
     limit = min(os.sysconf("SC_OPEN_MAX"), FD_TABLE_MAX)
     if limit > 3:
