@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 
+MAX_CPUID_ENTRIES = 256
+
+
 class Vcpu:
     """One vCPU.  ``run`` is the only call that may block, and it may be called from any thread.
 
@@ -138,14 +141,32 @@ class Vcpu:
         return bytes(buffer)
 
     def set_xsave(self, data: bytes) -> None:
-        """Set the XSAVE area, as :meth:`xsave` returned it."""
-        ioctl_buffer(self.fd, abi.KVM_SET_XSAVE, bytearray(data), what="KVM_SET_XSAVE")
+        """Set the XSAVE area, as :meth:`xsave` returned it, perhaps on another host.
+
+        Raises:
+            HostError: it is larger than this host's, or KVM refused it.
+        """
+        size = max(abi.kvm_xsave.SIZE, self._xsave_size())
+        if len(data) > size:
+            raise HostError(f"an XSAVE area of {len(data)} bytes; this CPU has one of {size}")
+        # KVM reads as much as its own area has, however little is given.
+        buffer = bytearray(data.ljust(size, b"\0"))
+        ioctl_buffer(self.fd, abi.KVM_SET_XSAVE, buffer, what="KVM_SET_XSAVE")
 
     def _xsave_size(self) -> int:
         try:
             return ioctl(self.fd, abi.KVM_CHECK_EXTENSION, abi.KVM_CAP_XSAVE2, what="XSAVE2")
         except HostError:  # vCPU descriptors answer this only on kernels that have XSAVE2
             return 0
+
+    def cpuid(self) -> bytes:
+        """The guest's CPUID table: kvm_cpuid_entry2 structures, one behind the other."""
+        buffer = with_tail(abi.kvm_cpuid2, abi.kvm_cpuid_entry2, MAX_CPUID_ENTRIES)
+        header = abi.kvm_cpuid2(buffer)
+        header.nent = MAX_CPUID_ENTRIES
+        ioctl_buffer(self.fd, abi.KVM_GET_CPUID2, buffer, what="KVM_GET_CPUID2")
+        start = abi.kvm_cpuid2.SIZE
+        return bytes(buffer[start : start + header.nent * abi.kvm_cpuid_entry2.SIZE])
 
     def set_cpuid(self, cpuid: list[abi.kvm_cpuid_entry2]) -> None:
         """Give the guest its CPUID table; before MSRs and before the first run.
@@ -177,10 +198,14 @@ class Vcpu:
         Raises:
             HostError: KVM refused one; the message names it.
         """
-        buffer, slots = self._msr_buffer(values)
-        done = ioctl_buffer(self.fd, abi.KVM_SET_MSRS, buffer, what="KVM_SET_MSRS")
-        if done < len(slots):
-            raise HostError(f"KVM_SET_MSRS refused MSR {slots[done].index:#x}")
+        done = self.try_set_msrs(values)
+        if done < len(values):
+            raise HostError(f"KVM_SET_MSRS refused MSR {list(values)[done]:#x}")
+
+    def try_set_msrs(self, values: Mapping[int, int]) -> int:
+        """Set MSRs, in order, up to the first that KVM refuses; how many it took."""
+        buffer, _ = self._msr_buffer(values)
+        return ioctl_buffer(self.fd, abi.KVM_SET_MSRS, buffer, what="KVM_SET_MSRS")
 
     def _msr_buffer(self, values: Mapping[int, int]) -> tuple[bytearray, list[abi.kvm_msr_entry]]:
         buffer = with_tail(abi.kvm_msrs, abi.kvm_msr_entry, len(values))

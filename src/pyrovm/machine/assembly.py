@@ -9,9 +9,9 @@ from pyrovm.errors import PyrovmError
 from pyrovm.kvm.system import Kvm
 from pyrovm.machine.address_space import HighMemory
 from pyrovm.machine.blueprint import DEFAULT_KVM, Blueprint
-from pyrovm.machine.builder import Log as BuildLog
 from pyrovm.machine.builder import build
 from pyrovm.machine.microvm import Devices, MicroVm
+from pyrovm.machine.parts import Log as BuildLog
 from pyrovm.machine.prepared import Prepared, key_of
 
 TYPE_CHECKING = False
