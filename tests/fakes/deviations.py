@@ -4,8 +4,6 @@ For each program of tests/guests/programs, case by case, what the VM answers.  E
 their output is the same in both; docs/reference/system-calls.md is made of this table too.
 """
 
-NO_FIFOS = "one process has nobody to open the other end: named pipes cannot be made"
-NO_SPLICE = "pages are not moved between pipes: EINVAL, upon which programs read and write"
 NO_LOCKS = "locks of files are between processes; there is one, so none ever conflicts"
 NO_EXCHANGE = "RENAME_EXCHANGE is refused, as by file systems that do not have it"
 NO_ATTRIBUTES = "files have no extended attributes"
@@ -21,21 +19,12 @@ DEVIATIONS: dict[str, dict[str, tuple[str, str]]] = {
         "not to exclusive": ("0", NO_LOCKS),
         "of another": ("0", NO_LOCKS),
     },
-    "directories": {"mknod fifo": ("EPERM", NO_FIFOS)},
     "errors": {
         "pipe write over the edge": ("4", PARTIAL),
         "first good, second bad": ("2", PARTIAL),
     },
     "pipes": {
         "packets": ("EINVAL", NO_PACKETS),
-        "tee": ("EINVAL", NO_SPLICE),
-        "splice": ("EINVAL", NO_SPLICE),
-        "splice of nothing": ("EINVAL", NO_SPLICE),
-        "splice from a file": ("EINVAL", NO_SPLICE),
-        "splice to a file": ("EINVAL", NO_SPLICE),
-        "offset of a pipe": ("EINVAL", NO_SPLICE),
-        "vmsplice": ("EINVAL", NO_SPLICE),
-        "a named one": ("EPERM", NO_FIFOS),
     },
     "procfiles": {"fdinfo": ("NO", NO_FDINFO)},
     "renaming": {

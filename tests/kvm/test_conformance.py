@@ -13,8 +13,8 @@ pytestmark = [
 
 PROGRAMS = [
     *("attributes", "clocks", "copies", "descriptors", "directories", "epoll", "errors"),
-    *("events", "files", "filetimes", "futexes", "identity", "links", "mapping"),
-    *("pipes", "polling", "procfiles", "renaming", "sigcalls", "system", "timers"),
+    *("events", "fifos", "files", "filetimes", "futexes", "identity", "links", "mapping"),
+    *("pipes", "polling", "procfiles", "renaming", "sigcalls", "splicing", "system", "timers"),
 ]
 
 

@@ -59,12 +59,10 @@ SYSCALL(pwritev);
 SYSCALL(preadv2);
 SYSCALL(pwritev2);
 SYSCALL(lseek);
+long transfer_vector(int fd, u64 vector, u64 count, bool write, u32 flags); /* at its position; RWF_* */
 /* calls_copy.c */
 SYSCALL(sendfile);
 SYSCALL(copy_file_range);
-SYSCALL(splice);
-SYSCALL(tee);
-SYSCALL(vmsplice);
 SYSCALL(truncate);
 SYSCALL(ftruncate);
 SYSCALL(fallocate);
@@ -74,6 +72,10 @@ SYSCALL(sync_file_range);
 SYSCALL(fadvise64);
 SYSCALL(readahead);
 SYSCALL(memfd_create);
+/* splice.c */
+SYSCALL(splice);
+SYSCALL(tee);
+SYSCALL(vmsplice);
 /* calls_open.c */
 SYSCALL(open);
 SYSCALL(openat);

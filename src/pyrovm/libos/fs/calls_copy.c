@@ -180,22 +180,6 @@ long sys_copy_file_range(u64 from_fd, u64 from_offset, u64 to_fd, u64 to_offset,
 	return result;
 }
 
-/* Programs that ask for these can do without. */
-CALL0(splice)
-{
-	return -EINVAL;
-}
-
-CALL0(tee)
-{
-	return -EINVAL;
-}
-
-CALL0(vmsplice)
-{
-	return -EINVAL;
-}
-
 /* ---------------------------------------------------------------------------------- sizes */
 
 CALL2(truncate, path, size)

@@ -98,6 +98,11 @@ static long do_vector(int fd, u64 vector, u64 count, u64 *position, bool write, 
 	return result;
 }
 
+long transfer_vector(int fd, u64 vector, u64 count, bool write, u32 flags)
+{
+	return do_vector(fd, vector, count, NULL, write, flags);
+}
+
 CALL3(read, fd, buffer, n)
 {
 	return do_simple((int)fd, buffer, n, NULL, false);

@@ -80,11 +80,13 @@ CALL3(mkdirat, directory, path, mode)
 
 static long make_node(int directory, u64 path, u64 mode)
 {
-	struct new_node node = { .mode = S_IFREG | ((u32)mode & 07777 & ~umask_bits) };
+	u32 kind = mode & S_IFMT ? (u32)mode & S_IFMT : S_IFREG;
+	struct new_node node = { .mode = kind | ((u32)mode & 07777 & ~umask_bits) };
 
-	if ((mode & S_IFMT) && !S_ISREG(mode)) /* no devices, no named pipes: nobody is at their other end */
-		return S_ISDIR(mode) || S_ISCHR(mode) || S_ISBLK(mode) || S_ISFIFO(mode) || S_ISSOCK(mode) ?
-			       -EPERM : -EINVAL;
+	if (kind == S_IFDIR || kind == S_IFCHR || kind == S_IFBLK) /* no devices besides those of /dev */
+		return -EPERM;
+	if (kind != S_IFREG && kind != S_IFIFO && kind != S_IFSOCK)
+		return -EINVAL;
 	return make(directory, (char *)path, &node);
 }
 

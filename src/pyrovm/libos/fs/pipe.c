@@ -2,19 +2,10 @@
 #include <asm/ioctls.h>
 
 #include "calls.h"
-#include "fs.h"
+#include "pipe.h"
 
-#define PIPE_ATOMIC 4096 /* PIPE_BUF */
 #define PIPE_PAGES 16
 #define PIPE_PAGES_MAX 256 /* /proc/sys/fs/pipe-max-size: 1 MiB */
-
-struct pipe {
-	u64 *pages;
-	u64 size; /* bytes: a power of two */
-	u64 start, used;
-	unsigned readers, writers;
-	struct waitq reading, writing; /* edges of epoll: each end is told of its own only */
-};
 
 static u8 *at(struct pipe *p, u64 offset, bool make)
 {
@@ -30,28 +21,74 @@ static size_t in_page(u64 offset)
 	return PAGE_SIZE - (offset & PAGE_MASK);
 }
 
+static void tell_readers(struct pipe *p)
+{
+	waitq_wake(&p->reading, ~0u);
+	waitq_wake(&p->both, ~0u);
+}
+
+static void tell_writers(struct pipe *p)
+{
+	waitq_wake(&p->writing, ~0u);
+	waitq_wake(&p->both, ~0u);
+}
+
+const u8 *pipe_peek(struct pipe *p, u64 skip, size_t *n)
+{
+	u64 from = p->start + skip;
+
+	*n = MIN(*n, MIN(p->used - skip, in_page(from)));
+	return at(p, from, false);
+}
+
+void pipe_consume(struct pipe *p, size_t n)
+{
+	p->start += n;
+	p->used -= n;
+	if (!p->used)
+		p->start = 0; /* so that little talk touches little memory */
+	tell_writers(p);
+}
+
+size_t pipe_push(struct pipe *p, const u8 *from, size_t n)
+{
+	size_t done = 0;
+
+	n = MIN(n, pipe_room(p));
+	while (done < n) {
+		u64 end = p->start + p->used;
+		size_t piece = MIN(n - done, in_page(end));
+		u8 *to = at(p, end, true);
+
+		if (!to)
+			break;
+		memcpy(to, from + done, piece);
+		p->used += piece;
+		done += piece;
+	}
+	if (done)
+		tell_readers(p);
+	return done;
+}
+
 static long pipe_read(struct file *f, struct io *io, u64 *position)
 {
 	struct pipe *p = f->data;
-	long done = 0;
+	u64 done = 0;
 
 	(void)position;
 	if (!io->length)
 		return 0;
 	if (!p->used)
 		return p->writers ? -EAGAIN : 0;
-	while (io->length && p->used) {
-		size_t n = MIN(p->used, in_page(p->start));
+	while (io->length && done < p->used) {
+		size_t n = io->length;
+		const u8 *from = pipe_peek(p, done, &n);
 
-		n = io_put(io, at(p, p->start, false), n);
-		p->start += n;
-		p->used -= n;
-		done += (long)n;
+		done += io_put(io, from, n);
 	}
-	if (!p->used)
-		p->start = 0; /* so that little talk touches little memory */
-	waitq_wake(&p->writing, ~0u);
-	return done;
+	pipe_consume(p, done);
+	return (long)done;
 }
 
 static long pipe_write(struct file *f, struct io *io, u64 *position)
@@ -81,8 +118,19 @@ static long pipe_write(struct file *f, struct io *io, u64 *position)
 		room -= n;
 		done += (long)n;
 	}
-	waitq_wake(&p->reading, ~0u);
+	tell_readers(p);
 	return done;
+}
+
+/* Which way an end is open. */
+static bool is_reading(const struct file *f)
+{
+	return (f->flags & O_ACCMODE) != O_WRONLY;
+}
+
+static bool is_writing(const struct file *f)
+{
+	return (f->flags & O_ACCMODE) != O_RDONLY;
 }
 
 static u32 pipe_poll(struct file *f, struct waiter *w, u32 wanted)
@@ -90,16 +138,56 @@ static u32 pipe_poll(struct file *f, struct waiter *w, u32 wanted)
 	struct pipe *p = f->data;
 	u32 events = 0;
 
-	if ((f->flags & O_ACCMODE) == O_RDONLY) {
-		poll_add(&p->reading, w);
+	poll_add(!is_writing(f) ? &p->reading : !is_reading(f) ? &p->writing : &p->both, w);
+	if (is_reading(f)) {
 		events |= p->used ? POLLIN | POLLRDNORM : 0;
-		events |= p->writers ? 0 : POLLHUP;
-	} else {
-		poll_add(&p->writing, w);
-		events |= p->size - p->used >= PIPE_ATOMIC ? POLLOUT | POLLWRNORM : 0;
+		/* A named pipe that nobody has ever written to has not been hung up (pipe_attach). */
+		events |= !p->writers && p->writers_ever != f->position ? POLLHUP : 0;
+	}
+	if (is_writing(f)) {
+		events |= pipe_room(p) >= PIPE_ATOMIC ? POLLOUT | POLLWRNORM : 0;
 		events |= p->readers ? 0 : POLLERR;
 	}
 	return events & (wanted | POLLERR | POLLHUP);
+}
+
+static long wait(struct file *f, u32 events, bool may_sleep)
+{
+	long error = may_sleep ? file_wait(f, events, FOREVER) : -EAGAIN;
+
+	return error == -EINTR ? -ERESTARTSYS : error;
+}
+
+long pipe_wait_to_read(struct file *f, bool may_sleep)
+{
+	struct pipe *p = f->data;
+
+	while (!p->used) {
+		long error = p->writers ? wait(f, POLLIN, may_sleep) : 0;
+
+		if (error || !p->writers)
+			return error;
+	}
+	return 1;
+}
+
+long pipe_wait_to_write(struct file *f, bool may_sleep)
+{
+	struct pipe *p = f->data;
+
+	for (;;) {
+		long error;
+
+		if (!p->readers) {
+			signal_send(current(), SIGPIPE, SI_USER, 0, PROCESS_ID);
+			return -EPIPE;
+		}
+		if (pipe_room(p))
+			return 0;
+		error = wait(f, POLLOUT, may_sleep);
+		if (error)
+			return error;
+	}
 }
 
 static long pipe_ioctl(struct file *f, unsigned request, u64 argument)
@@ -122,21 +210,26 @@ static void free_pages(u64 *pages, u64 size)
 	kfree(pages);
 }
 
+void pipe_destroy(struct pipe *p)
+{
+	free_pages(p->pages, p->size);
+	kfree(p);
+}
+
 static void pipe_release(struct file *f)
 {
 	struct pipe *p = f->data;
 
-	if ((f->flags & O_ACCMODE) == O_RDONLY)
-		p->readers--;
-	else
-		p->writers--;
+	p->readers -= is_reading(f);
+	p->writers -= is_writing(f);
 	if (p->readers || p->writers) {
-		waitq_wake(&p->reading, ~0u);
+		tell_readers(p);
 		waitq_wake(&p->writing, ~0u);
 		return;
 	}
-	free_pages(p->pages, p->size);
-	kfree(p);
+	if (f->inode->data == p)
+		f->inode->data = NULL; /* a named pipe is empty when it is opened again */
+	pipe_destroy(p);
 }
 
 static const struct file_ops pipe_ops = {
@@ -187,8 +280,49 @@ long pipe_size(struct file *f, bool set, u64 size)
 	p->pages = pages;
 	p->size = wanted;
 	p->start = 0;
-	waitq_wake(&p->writing, ~0u);
+	tell_writers(p);
 	return (long)p->size;
+}
+
+struct pipe *pipe_of(const struct file *f)
+{
+	return f->ops == &pipe_ops ? f->data : NULL;
+}
+
+struct pipe *pipe_create(void)
+{
+	struct pipe *p = kalloc(sizeof(*p));
+
+	if (!p)
+		return NULL;
+	p->pages = kalloc(PIPE_PAGES * sizeof(*p->pages));
+	if (!p->pages) {
+		kfree(p);
+		return NULL;
+	}
+	p->size = PIPE_PAGES * PAGE_SIZE;
+	waitq_init(&p->reading);
+	waitq_init(&p->writing);
+	waitq_init(&p->both);
+	return p;
+}
+
+void pipe_attach(struct file *f, struct pipe *p)
+{
+	f->ops = &pipe_ops;
+	f->data = p;
+	/* Pipes have no position: it says how many writers had been there, if none is there now. */
+	f->position = p->writers ? FOREVER : p->writers_ever;
+	if (is_reading(f)) {
+		p->readers++;
+		p->readers_ever++;
+		tell_writers(p);
+	}
+	if (is_writing(f)) {
+		p->writers++;
+		p->writers_ever++;
+		tell_readers(p);
+	}
 }
 
 static struct file *make_end(struct pipe *p, struct inode *i, u32 flags)
@@ -199,42 +333,27 @@ static struct file *make_end(struct pipe *p, struct inode *i, u32 flags)
 		return NULL;
 	inode_get(i);
 	f->inode = i;
-	if ((flags & O_ACCMODE) == O_RDONLY)
-		p->readers++;
-	else
-		p->writers++;
+	pipe_attach(f, p);
 	return f;
 }
 
 static long make_pipe(struct file **read, struct file **write, u32 flags)
 {
-	struct pipe *p = kalloc(sizeof(*p));
+	struct pipe *p = pipe_create();
 	struct inode *i = inode_create(&pipe_inode_ops, S_IFIFO | 0600, DEVICE_PIPE);
-	u64 *pages = kalloc(PIPE_PAGES * sizeof(*pages));
 
 	*read = *write = NULL;
-	if (!p || !i || !pages)
-		goto fail;
-	p->pages = pages;
-	p->size = PIPE_PAGES * PAGE_SIZE;
-	waitq_init(&p->reading);
-	waitq_init(&p->writing);
-	*read = make_end(p, i, O_RDONLY | flags);
+	if (p && i)
+		*read = make_end(p, i, O_RDONLY | flags);
 	*write = *read ? make_end(p, i, O_WRONLY | flags) : NULL;
-	if (*write) {
-		inode_put(i);
-		return 0;
-	}
-	if (*read) { /* which frees p and its pages */
-		file_put(*read);
-		inode_put(i);
-		return -ENFILE;
-	}
-fail:
-	kfree(pages);
-	kfree(p);
 	if (i)
 		inode_put(i);
+	if (*write)
+		return 0;
+	if (*read)
+		file_put(*read); /* which frees p */
+	else if (p)
+		pipe_destroy(p);
 	return -ENFILE;
 }
 

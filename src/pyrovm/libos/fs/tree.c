@@ -1,5 +1,5 @@
 /* The writable tree: what was made since the start, over the root image. */
-#include "fs.h"
+#include "pipe.h"
 
 struct dentry *root;
 /* Of the image, with several names: kept, with a reference, while any of them is left. */
@@ -319,6 +319,8 @@ static long tree_open(struct file *f)
 		return 0;
 	case S_IFCHR:
 		return device_open(f);
+	case S_IFIFO:
+		return fifo_open(f);
 	default:
 		return -ENXIO;
 	}
