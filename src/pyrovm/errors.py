@@ -6,6 +6,7 @@
     +-- GuestError       the guest broke a rule    (contained: its device or its VM pays)
     +-- HostError        the kernel, a file, a device of the host said no
     |   +-- Unsupported  the host cannot do this at all (pyrovm doctor says more)
+    +-- SnapshotError    a snapshot's file is damaged, foreign, or of another version
 
 Our own mistakes are plain Python errors; they are not caught on the way up.
 """
@@ -54,6 +55,10 @@ class HostError(PyrovmError):
 
 class Unsupported(HostError):
     """The host has no way to do this; the message says what to do instead."""
+
+
+class SnapshotError(PyrovmError):
+    """A snapshot's file is not what it has to be: names file, place, and what is allowed."""
 
 
 def os_error(error: OSError) -> str:
