@@ -11,7 +11,7 @@ from pyrovm.abi.layout import S32, S64, U32, U64, Array, Nested, NestedArray, Sc
 
 PV_ARMS_MAX = 0x100
 PV_BOOT_GPA = 0x4000
-PV_CALLS = 10
+PV_CALLS = 11
 PV_CALL_GPA = 0x7000000000
 PV_CALL_PAGE = 0x3E7000000000
 PV_CLOSE = 7
@@ -64,13 +64,16 @@ PV_LIBOS_SIZE = 0x40000000
 PV_LIBOS_VA = 0x3F0000000000
 PV_LOG = 3
 PV_MAGIC = 0x534F4C4F52595000
+PV_NEWS_MAX = 0x4000
 PV_PANIC = 9
 PV_PATH_MAX = 0x1000
+PV_PENDING_BRANCH = 4
 PV_PENDING_SIGNAL = 2
 PV_PENDING_TICK = 1
 PV_PHYSMAP = 0x3E0000000000
 PV_RAM_MAX = 0x3000000000
 PV_READ = 1
+PV_READY = 10
 PV_SHARES_MAX = 16
 PV_SIGNAL_HANDLE = 0xFFFFFFFF
 PV_SOCKET = 5
@@ -129,7 +132,7 @@ class pv_share(Struct):
 
 class pv_boot(Struct):
     __slots__ = ()
-    SIZE = 400
+    SIZE = 416
     magic = Scalar(0, U64)
     version = Scalar(8, U32)
     size = Scalar(12, U32)
@@ -169,6 +172,9 @@ class pv_boot(Struct):
     window_rows = Scalar(260, U32)
     window_columns = Scalar(264, U32)
     shares = NestedArray(272, pv_share, 16)
+    news_gpa = Scalar(400, U64)
+    news_size = Scalar(408, U32)
+    news_max = Scalar(412, U32)
 
 
 class pv_cpu(Struct):

@@ -55,7 +55,8 @@ enum pv_call {
 	PV_CLOSE = 7,   /* in: handle */
 	PV_TICK = 8,    /* in: 1 to be interrupted every PV_TICK_NS from now on, 0 no longer */
 	PV_PANIC = 9,   /* in: text gpa, length: the library OS gives up; does not return */
-	PV_CALLS = 10
+	PV_READY = 10,  /* the program says that it may be branched here; in each branch this returns */
+	PV_CALLS = 11
 };
 
 #define PV_EXIT_SIGNAL 0x100
@@ -184,7 +185,7 @@ struct pv_boot {
 	/* Clocks: ns = base + (tsc - tsc_base) * 10^6 / tsc_khz; where tsc_base is 0, the library OS
 	 * takes the TSC when it first looks.  Live, guarded by clock_sequence, odd while changed. */
 	uint32_t clock_sequence;
-	uint32_t generation; /* of the VM: another number after each restore */
+	uint32_t generation; /* of the VM: another number in each branch of it and after each restore */
 	uint64_t tsc_khz;
 	uint64_t tsc_base;
 	uint64_t monotonic_base_ns;
@@ -214,7 +215,12 @@ struct pv_boot {
 	uint32_t window_rows, window_columns; /* live */
 	uint32_t reserved;
 	struct pv_share shares[PV_SHARES_MAX];
+
+	/* What /dev/pyrovm says: text, other one in each branch.  Live. */
+	uint64_t news_gpa;
+	uint32_t news_size, news_max; /* bytes: there now, and at most */
 };
+#define PV_NEWS_MAX 16384
 
 /* ------------------------------------------------------------------------------ per-vCPU area
  *
@@ -225,6 +231,7 @@ struct pv_boot {
  */
 #define PV_PENDING_TICK 1
 #define PV_PENDING_SIGNAL 2 /* signals is not 0 */
+#define PV_PENDING_BRANCH 4 /* generation is another one: this VM is a branch, or was restored */
 
 struct pv_cpu {
 	uint64_t self; /* address of this structure */

@@ -244,9 +244,14 @@ struct host_source {
 void host_source_init(struct host_source *s, u32 handle);
 void host_source_deinit(struct host_source *s);
 void host_source_arm(struct host_source *s, u32 events);
+/* This VM is a branch: ask again for all that the host was asked for. */
+void host_sources_rearm(void);
 /* Let the host tell what has happened; wait for it until deadline (0: do not wait). */
 void host_wait(u64 deadline);
 bool host_is_armed(void);
+
+/* ------------------------------------------------------------------------ fs/branch.c */
+void branch_check(void); /* has this VM become a branch of what it was? */
 
 /* ------------------------------------------------------------------------ signal.c */
 struct siginfo;

@@ -37,6 +37,10 @@ static bool finish(struct regs *regs)
 		__atomic_fetch_and(&cpu->pending, ~(u32)PV_PENDING_TICK, __ATOMIC_SEQ_CST);
 		thread_tick();
 	}
+	if (unlikely(cpu->pending & PV_PENDING_BRANCH)) {
+		__atomic_fetch_and(&cpu->pending, ~(u32)PV_PENDING_BRANCH, __ATOMIC_SEQ_CST);
+		branch_check();
+	}
 	signal_deliver(regs);
 	all = me->full_restore;
 	me->full_restore = false;

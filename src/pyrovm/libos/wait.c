@@ -48,6 +48,16 @@ void host_source_arm(struct host_source *s, u32 wanted)
 		list_add(&to_arm, &s->link);
 }
 
+void host_sources_rearm(void)
+{
+	for (u32 i = 0; i < source_count; i++) {
+		struct host_source *s = sources[i];
+
+		if (s && s->armed && list_empty(&s->link))
+			list_add(&to_arm, &s->link);
+	}
+}
+
 bool host_is_armed(void)
 {
 	return armed_count > 0;
@@ -110,7 +120,8 @@ void host_wait(u64 deadline)
 			panic("waiting failed: %ld", found);
 		for (long i = 0; i < found; i++)
 			happened(&events[i]);
-		if (found || until == deadline)
+		branch_check();
+		if (found || (until == deadline && list_empty(&to_arm)))
 			break;
 	}
 	signals_from_host();

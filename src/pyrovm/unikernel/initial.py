@@ -6,12 +6,14 @@ import os
 import time
 
 from pyrovm.abi import libos as abi
-from pyrovm.errors import HostError
+from pyrovm.errors import ConfigError, HostError
 from pyrovm.host import mapping
 from pyrovm.unikernel import tables
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pyrovm.host.mapping import Mapping
     from pyrovm.unikernel.library_os import Header
     from pyrovm.unikernel.program import Program
@@ -67,7 +69,8 @@ def write(
     boot.engine = engine
     boot.vcpu_count = 1
     boot.ram_size = len(view)
-    boot.free_start = -(-(strings_gpa + len(strings)) // tables.PAGE) * tables.PAGE
+    news_gpa = strings_gpa + len(strings)
+    boot.free_start = -(-(news_gpa + abi.PV_NEWS_MAX) // tables.PAGE) * tables.PAGE
     boot.image_size = image_size
     boot.libos_file_size = header.data_end
     boot.page_table_gpa = made.cr3
@@ -77,5 +80,30 @@ def write(
     boot.view[abi.pv_boot.seed.offset : abi.pv_boot.seed.offset + 64] = os.urandom(64)
     boot.strings_gpa = strings_gpa
     boot.strings_size = len(strings)
+    boot.news_gpa = news_gpa
+    boot.news_max = abi.PV_NEWS_MAX
+    write_news(view, boot, ())
     program.fill(boot)
     return boot
+
+
+def write_news(view: memoryview, boot: abi.pv_boot, arguments: Sequence[str]) -> None:
+    """Write what /dev/pyrovm says: the generation, and the arguments of a branch.
+
+    Raises:
+        ConfigError: an argument is not one line, or all of them are too long.
+    """
+    text = b"".join((b"generation %d\n" % boot.generation, *map(_line, arguments)))
+    if len(text) > boot.news_max:
+        raise ConfigError(
+            f"arguments of a branch: {len(text)} bytes given; {boot.news_max} are allowed"
+        )
+    view[boot.news_gpa : boot.news_gpa + len(text)] = text
+    boot.news_size = len(text)
+
+
+def _line(argument: str) -> bytes:
+    raw = os.fsencode(argument)
+    if b"\n" in raw or b"\0" in raw:
+        raise ConfigError(f"arguments of a branch: {argument!r} given; each has to be one line")
+    return raw + b"\n"

@@ -8,6 +8,7 @@
 #define DEV_RANDOM DEVICE(1, 8)
 #define DEV_URANDOM DEVICE(1, 9)
 #define DEV_TTY DEVICE(5, 0)
+#define DEV_PYROVM DEVICE(10, 240) /* misc, for local use */
 
 static long null_read(struct file *f, struct io *io, u64 *position)
 {
@@ -104,6 +105,8 @@ long device_open(struct file *f)
 		return 0;
 	case DEV_TTY:
 		return console_open_terminal(f);
+	case DEV_PYROVM:
+		return branch_open(f);
 	default:
 		return -ENXIO;
 	}
@@ -123,6 +126,7 @@ void device_init(void)
 		{ "/dev/random", S_IFCHR | 0666, DEV_RANDOM, NULL },
 		{ "/dev/urandom", S_IFCHR | 0666, DEV_URANDOM, NULL },
 		{ "/dev/tty", S_IFCHR | 0666, DEV_TTY, NULL },
+		{ "/dev/pyrovm", S_IFCHR | 0666, DEV_PYROVM, NULL },
 		{ "/dev/fd", S_IFLNK | 0777, 0, "/proc/self/fd" },
 		{ "/dev/stdin", S_IFLNK | 0777, 0, "/proc/self/fd/0" },
 		{ "/dev/stdout", S_IFLNK | 0777, 0, "/proc/self/fd/1" },

@@ -244,6 +244,11 @@ long fd_take_io(int fd, struct file **f); /* the same, but not O_PATH */
 unsigned fd_count(void); /* one more than the highest ever used */
 bool fd_is_close_on_exec(int fd);
 
+/* lock.c */
+long file_lock(struct file *f, u32 command, u64 address); /* fcntl's locks; may sleep */
+void locks_of_file_end(struct file *f); /* it is going away */
+void locks_of_process_end(const struct file *f); /* a descriptor of it is closed */
+
 /* Kinds. */
 long device_open(struct file *f); /* dev.c */
 void device_init(void);
@@ -253,6 +258,7 @@ void mount_at(const char *path, struct inode *i);
 void console_init(void); /* console.c */
 long console_open_terminal(struct file *f); /* /dev/tty */
 void shares_init(void); /* share.c */
+long branch_open(struct file *f); /* branch.c: /dev/pyrovm */
 void epoll_forget(struct file *f); /* epoll.c: it is going away */
 bool is_epoll(const struct file *f);
 long fd_install_pair(struct file *a, struct file *b, bool close_on_exec, int *to);
