@@ -4,7 +4,6 @@ For each program of tests/guests/programs, case by case, what the VM answers.  E
 their output is the same in both; docs/reference/system-calls.md is made of this table too.
 """
 
-NO_LOCKS = "locks of files are between processes; there is one, so none ever conflicts"
 NO_EXCHANGE = "RENAME_EXCHANGE is refused, as by file systems that do not have it"
 NO_ATTRIBUTES = "files have no extended attributes"
 NO_PACKETS = "pipes carry bytes only: no O_DIRECT"
@@ -14,11 +13,6 @@ PARTIAL = "a pipe takes what lies before the first address that is not there"
 # program -> {case: (what the VM answers, why)}
 DEVIATIONS: dict[str, dict[str, tuple[str, str]]] = {
     "attributes": {"no such attribute": ("EOPNOTSUPP", NO_ATTRIBUTES)},
-    "descriptors": {
-        "another description": ("0", NO_LOCKS),
-        "not to exclusive": ("0", NO_LOCKS),
-        "of another": ("0", NO_LOCKS),
-    },
     "errors": {
         "pipe write over the edge": ("4", PARTIAL),
         "first good, second bad": ("2", PARTIAL),

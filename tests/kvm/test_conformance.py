@@ -13,7 +13,7 @@ pytestmark = [
 
 PROGRAMS = [
     *("attributes", "clocks", "copies", "descriptors", "directories", "epoll", "errors"),
-    *("events", "fifos", "files", "filetimes", "futexes", "identity", "links", "mapping"),
+    *("events", "fifos", "files", "filetimes", "futexes", "identity", "links", "locks", "mapping"),
     *("pipes", "polling", "procfiles", "renaming", "sigcalls", "splicing", "system", "timers"),
 ]
 

@@ -46,6 +46,7 @@ SYSCALL(dup2);
 SYSCALL(dup3);
 SYSCALL(fcntl);
 SYSCALL(ioctl);
+/* lock.c */
 SYSCALL(flock);
 /* calls_io.c */
 SYSCALL(read);

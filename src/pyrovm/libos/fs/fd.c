@@ -103,6 +103,7 @@ static long close_one(unsigned fd)
 	lowest_free = MIN(lowest_free, fd);
 	while (used && !table[used - 1].file)
 		used--;
+	locks_of_process_end(f);
 	file_put(f);
 	return 0;
 }
@@ -183,34 +184,6 @@ CALL3(dup3, from, to, flags)
 
 /* ------------------------------------------------------------------------------ fcntl */
 
-static long get_lock(struct flock *lock)
-{
-	if (user_check(lock, sizeof(*lock), true))
-		return -EFAULT;
-	if (lock->l_type != F_RDLCK && lock->l_type != F_WRLCK && lock->l_type != F_UNLCK)
-		return -EINVAL;
-	lock->l_type = F_UNLCK; /* one process: nobody else holds any */
-	return 0;
-}
-
-static long set_lock(struct file *f, struct flock *lock)
-{
-	u32 mode = f->flags & O_ACCMODE;
-
-	if (user_check(lock, sizeof(*lock), false))
-		return -EFAULT;
-	switch (lock->l_type) {
-	case F_RDLCK:
-		return mode == O_WRONLY ? -EBADF : 0;
-	case F_WRLCK:
-		return mode == O_RDONLY ? -EBADF : 0;
-	case F_UNLCK:
-		return 0;
-	default:
-		return -EINVAL;
-	}
-}
-
 static long seals(struct file *f, bool add, u64 wanted)
 {
 	u32 *have = f->inode ? &f->inode->seals : NULL;
@@ -235,6 +208,7 @@ CALL3(fcntl, fd_number, command, argument)
 	int fd = (int)fd_number;
 	struct file *f = fd_get(fd);
 	bool is_path = f && f->flags & O_PATH;
+	long result;
 
 	if (!f)
 		return -EBADF;
@@ -258,12 +232,14 @@ CALL3(fcntl, fd_number, command, argument)
 		return 0;
 	case F_GETLK:
 	case F_OFD_GETLK:
-		return get_lock((struct flock *)argument);
 	case F_SETLK:
 	case F_SETLKW:
 	case F_OFD_SETLK:
 	case F_OFD_SETLKW:
-		return set_lock(f, (struct flock *)argument);
+		file_get(f); /* it may sleep */
+		result = file_lock(f, (u32)command, argument);
+		file_put(f);
+		return result;
 	case F_GETOWN:
 		return f->owner;
 	case F_SETOWN:
@@ -309,14 +285,4 @@ CALL3(ioctl, fd, request, argument)
 	}
 	file_put(f);
 	return result;
-}
-
-CALL2(flock, fd, operation)
-{
-	struct file *f = fd_get((int)fd);
-	u64 what = operation & ~(u64)LOCK_NB;
-
-	if (!f || f->flags & O_PATH)
-		return -EBADF;
-	return what == LOCK_SH || what == LOCK_EX || what == LOCK_UN ? 0 : -EINVAL;
 }

@@ -44,6 +44,7 @@ void file_put(struct file *f)
 	if (--f->references)
 		return;
 	epoll_forget(f);
+	locks_of_file_end(f);
 	if (f->ops->release)
 		f->ops->release(f);
 	if (f->inode)
