@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 POLLIN, POLLOUT, POLLERR, POLLHUP, POLLRDHUP = 0x1, 0x4, 0x8, 0x10, 0x2000
 KNOWN_EVENTS = POLLIN | POLLOUT | POLLERR | POLLHUP | POLLRDHUP
 EPOLLONESHOT = 1 << 30
+LONGEST_NS = (1 << 31) // 1000 * 10**9  # epoll_wait's, 24 days: longer is for ever
 FORWARDED = signals.SIGHUP, signals.SIGINT, signals.SIGQUIT, signals.SIGTERM, signals.SIGWINCH
 
 
@@ -37,7 +38,7 @@ class Waiting:
         self._handles: dict[int, int] = {}  # and back
         self._ready: dict[int, int] = {}  # armed handles of files that are always ready
         self.pending = self.signals = 0
-        self._is_ticking = False
+        self._is_ticking = self._wants_pause = False
         self._deadline = 0.0  # of time.monotonic; 0: none
         self.is_overdue = False
         self._before = {n: signals.handler_of(n) for n in (signals.SIGALRM, *forwarded)}
@@ -80,6 +81,17 @@ class Waiting:
         self._page[1] = 1
         self._wake()
 
+    def ask_pause(self) -> None:
+        """Have the run of the guest end, so that it can be branched and go on."""
+        self._wants_pause = True
+        self._page[1] = 1
+        self._wake()
+
+    def take_pause(self) -> bool:
+        """Whether that was asked for, once."""
+        wanted, self._wants_pause = self._wants_pause, False
+        return wanted
+
     def take_pending(self) -> tuple[int, int]:
         """What to tell the guest, once: PV_PENDING bits, and a mask of signals."""
         pending, signals = self.pending, self.signals
@@ -104,6 +116,27 @@ class Waiting:
             signals.set_timer(max(self._deadline - time.monotonic(), 1e-6))
         else:
             signals.set_timer(0.0)
+
+    # ------------------------------------------------------------------------------- branching
+
+    def attach(self, run_page: memoryview) -> None:
+        """Interrupt another vCPU from now on."""
+        self._page = run_page
+
+    def branch(self) -> None:
+        """In a forked process: have an epoll, a pipe and a timer of our own.
+
+        What was waited for is forgotten; the guest asks again (PV_PENDING_BRANCH).
+        """
+        self._epoll.close()
+        self._epoll = select.epoll()
+        for fd in (self._wake_in, self._wake_out):
+            os.close(fd)
+        self._wake_in, self._wake_out = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._epoll.register(self._wake_in, POLLIN)
+        self._ready.clear()
+        self._deadline = 0.0
+        self._set_timer()
 
     # --------------------------------------------------------------------------------- handles
 
@@ -130,12 +163,12 @@ class Waiting:
             return
         wanted = events & KNOWN_EVENTS | EPOLLONESHOT
         try:
-            self._epoll.modify(fd, wanted)
-        except FileNotFoundError:
             try:
+                self._epoll.modify(fd, wanted)
+            except FileNotFoundError:
                 self._epoll.register(fd, wanted)
-            except PermissionError:  # a regular file: always ready
-                self._ready[handle] = events & (POLLIN | POLLOUT)
+        except PermissionError:  # a regular file: always ready
+            self._ready[handle] = events & (POLLIN | POLLOUT)
 
     def wait(
         self, timeout_ns: int, arms: Iterable[tuple[int, int]], most: int
@@ -148,9 +181,9 @@ class Waiting:
             for handle, _ in found:
                 del self._ready[handle]
             return found
-        if self.pending or self.is_overdue:
+        if self.pending or self.is_overdue or self._wants_pause:
             return []
-        timeout = -1 if timeout_ns >= 1 << 63 else timeout_ns / 1e9
+        timeout = -1 if timeout_ns > LONGEST_NS else timeout_ns / 1e9
         found = []
         for fd, events in self._epoll.poll(timeout, most):
             if fd == self._wake_in:
