@@ -23,8 +23,15 @@ class Mapping:
     """
 
     def __init__(
-        self, memory: mmap.mmap, size: int, skip: int = 0, file: tuple[int, int] | None = None
+        self,
+        memory: mmap.mmap,
+        size: int,
+        skip: int = 0,
+        file: tuple[int, int] | None = None,
+        *,
+        is_private_file: bool = False,
     ) -> None:
+        self._is_private_file = is_private_file
         self._mmap = memory
         self._skip = skip
         self.file = file
@@ -35,6 +42,23 @@ class Mapping:
     def advise(self, option: int, start: int, length: int) -> None:
         """madvise(2) on a page-aligned part; ``start`` and ``length`` in bytes."""
         self._mmap.madvise(option, self._skip + start, length)
+
+    def discard(self, start: int, length: int) -> None:
+        """Free a page-aligned part: whoever looks there next finds zeros.
+
+        Raises:
+            OSError: the host keeps it.
+        """
+        if self._is_private_file:
+            # Dropped pages would come back from the file, with what it says of them.
+            from pyrovm.host.libc import map_fixed
+
+            prot, flags = mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+            address = self.address + start
+            map_fixed(address, length, prot, flags | MAP_NORESERVE, -1, 0)
+            return
+        # Shared pages are the file's: dropping the mapping alone would keep them.
+        self.advise(mmap.MADV_REMOVE if self.file else mmap.MADV_DONTNEED, start, length)
 
     def flush(self, start: int, length: int) -> None:
         """msync(2) of a page-aligned part of a shared file mapping."""
@@ -123,10 +147,12 @@ def file(fd: int, size: int, *, offset: int = 0, writable: bool = True, shared: 
     Raises:
         HostError: the file cannot be mapped.
     """
-    flags = mmap.MAP_SHARED if shared and writable else mmap.MAP_PRIVATE
+    flags = mmap.MAP_SHARED if shared and writable else mmap.MAP_PRIVATE | MAP_NORESERVE
     try:
         return Mapping(
-            mmap.mmap(fd, size, flags, mmap.PROT_READ | mmap.PROT_WRITE, offset=offset), size
+            mmap.mmap(fd, size, flags, mmap.PROT_READ | mmap.PROT_WRITE, offset=offset),
+            size,
+            is_private_file=flags == mmap.MAP_PRIVATE,
         )
     except (OSError, ValueError) as error:
         if not isinstance(error, OSError):

@@ -32,13 +32,13 @@ class Part:
 
     Used up by :meth:`publish` or :meth:`discard`; as a context manager it is discarded unless it
     was published.  What is no regular file (a block device), or stands in a folder where nothing
-    can be made, is written in place instead; ``in_place`` says so.
+    can be made, is written in place instead, and whatever is asked for ``in_place``.
 
     Raises:
         HostError: the file cannot be made.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, in_place: bool = False) -> None:
         self.path = os.path.realpath(path)  # a link stays one; its target is replaced
         self.in_place = False
         self._part = ""  # its own name, where it has one
@@ -46,7 +46,7 @@ class Part:
         remove_left_over(self._folder)
         try:
             old = self._stat_target()
-            if old is not None and not stat.S_ISREG(old.st_mode):
+            if in_place or (old is not None and not stat.S_ISREG(old.st_mode)):
                 self.fd = self._open_in_place()
             else:
                 self.fd = self._make(old)
