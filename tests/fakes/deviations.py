@@ -4,10 +4,8 @@ For each program of tests/guests/programs, case by case, what the VM answers.  E
 their output is the same in both; docs/reference/system-calls.md is made of this table too.
 """
 
-NO_EXCHANGE = "RENAME_EXCHANGE is refused, as by file systems that do not have it"
 NO_ATTRIBUTES = "files have no extended attributes"
 NO_PACKETS = "pipes carry bytes only: no O_DIRECT"
-NO_FDINFO = "/proc/self/fdinfo is not there"
 PARTIAL = "a pipe takes what lies before the first address that is not there"
 
 # program -> {case: (what the VM answers, why)}
@@ -19,11 +17,5 @@ DEVIATIONS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "pipes": {
         "packets": ("EINVAL", NO_PACKETS),
-    },
-    "procfiles": {"fdinfo": ("NO", NO_FDINFO)},
-    "renaming": {
-        "exchange": ("EINVAL", NO_EXCHANGE),
-        "exchange file and folder": ("EINVAL", NO_EXCHANGE),
-        "exchange with nothing": ("EINVAL", NO_EXCHANGE),
     },
 }

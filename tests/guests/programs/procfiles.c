@@ -79,6 +79,10 @@ int main(int argc, char **argv)
 	closedir(dir);
 	sprintf(path, "/proc/self/fdinfo/%d", fd);
 	HOLDS("fdinfo", strstr(get_file(path), "pos:\t0"));
+	lseek(fd, 5, SEEK_SET);
+	HOLDS("position", strstr(get_file(path), "pos:\t5\n"));
+	HOLDS("flags", strstr(get_file(path), "flags:\t0"));
+	CALL("fdinfo of none", access("/proc/self/fdinfo/99", F_OK));
 	CALL("closed", readlink("/proc/self/fd/99", text, 100));
 	TEXT("/dev/fd", "%d", stat("/dev/fd/0", &a));
 	TEXT("/dev/stdin", "%d", stat("/dev/stdin", &a));

@@ -5,6 +5,8 @@
 int main(void)
 {
 	struct stat before, after;
+	char own[40], text[200];
+	long n;
 	int fd;
 
 	put_file("a", "text of a");
@@ -60,6 +62,31 @@ int main(void)
 	CALL("exchange", renameat2(AT_FDCWD, "q", AT_FDCWD, "r", RENAME_EXCHANGE));
 	CALL("exchange file and folder", renameat2(AT_FDCWD, "r", AT_FDCWD, "moved", RENAME_EXCHANGE));
 	CALL("exchange with nothing", renameat2(AT_FDCWD, "r", AT_FDCWD, "none", RENAME_EXCHANGE));
+	TEXT("exchanged", "%s", get_file("q"));
+	CALL("a folder now", access("r/b", F_OK));
+	mkdir("one", 0700);
+	mkdir("one/inner", 0700);
+	mkdir("two", 0700);
+	put_file("two/file", "two's");
+	fd = open("two/file", O_RDONLY);
+	CALL("across folders", renameat2(AT_FDCWD, "one/inner", AT_FDCWD, "two/file", RENAME_EXCHANGE));
+	TEXT("the file", "%s", get_file("one/inner"));
+	sprintf(own, "/proc/self/fd/%d", fd);
+	n = readlink(own, text, sizeof(text) - 1);
+	TEXT("its path", "%.*s", 10, n > 10 ? text + n - 10 : "?");
+	close(fd);
+	stat("one", &before);
+	stat("two", &after);
+	TEXT("links", "%ld and %ld", (long)before.st_nlink, (long)after.st_nlink);
+	CALL("its parent", access("two/file/../../two", F_OK));
+	CALL("within the other", renameat2(AT_FDCWD, "two", AT_FDCWD, "two/file", RENAME_EXCHANGE));
+	CALL("the other way round", renameat2(AT_FDCWD, "two/file", AT_FDCWD, "two", RENAME_EXCHANGE));
+	CALL("with itself", renameat2(AT_FDCWD, "two", AT_FDCWD, "two", RENAME_EXCHANGE));
+	CALL("a file with slash", renameat2(AT_FDCWD, "one/inner", AT_FDCWD, "two/", RENAME_EXCHANGE));
+	CALL("for a file with slash", renameat2(AT_FDCWD, "two", AT_FDCWD, "one/inner/", RENAME_EXCHANGE));
+	CALL("two folders", renameat2(AT_FDCWD, "one", AT_FDCWD, "two", RENAME_EXCHANGE));
+	TEXT("moved", "%s", get_file("two/inner"));
+	CALL("remove", unlink("two/inner") + rmdir("two") + rmdir("one/file") + rmdir("one"));
 	CALL("flags that exclude each other", renameat2(AT_FDCWD, "q", AT_FDCWD, "r", RENAME_EXCHANGE | RENAME_NOREPLACE));
 	CALL("unknown flag", renameat2(AT_FDCWD, "q", AT_FDCWD, "r", 0x100));
 	return 0;

@@ -236,6 +236,8 @@ static long check_replacement(const struct dentry *entry, const struct dentry *e
 
 	if (flags & RENAME_NOREPLACE)
 		return -EEXIST;
+	if (flags & RENAME_EXCHANGE)
+		return existing->is_mount ? -EBUSY : 0;
 	if (from_directory && !to_directory)
 		return -ENOTDIR;
 	if (to_directory && !from_directory)
@@ -250,21 +252,23 @@ static long rename_entry(struct walk *old, struct walk *new, struct dentry *entr
 	bool is_directory = S_ISDIR(entry->inode->mode);
 	long error;
 
-	if (!is_directory && (old->wants_directory || new->wants_directory))
+	if (!is_directory && (old->wants_directory || (new->wants_directory && !(flags & RENAME_EXCHANGE))))
 		return -ENOTDIR;
 	if (is_directory && is_within(new->at, entry))
 		return -EINVAL;
 	error = look_up(new->at, new->last, &existing);
-	if (error && error != -ENOENT)
+	if (error && (error != -ENOENT || flags & RENAME_EXCHANGE))
 		return error;
 	if (error) {
 		existing = NULL;
 		error = 0;
+	} else if (flags & RENAME_EXCHANGE && new->wants_directory && !S_ISDIR(existing->inode->mode)) {
+		error = -ENOTDIR;
 	} else if (existing->inode == entry->inode && !(flags & RENAME_NOREPLACE)) {
 		dentry_put(existing);
 		return 0; /* two names of one file: nothing happens */
 	} else if (S_ISDIR(existing->inode->mode) && is_within(old->at, existing)) {
-		error = -ENOTEMPTY;
+		error = flags & RENAME_EXCHANGE ? -EINVAL : -ENOTEMPTY;
 	} else {
 		error = check_replacement(entry, existing, flags);
 	}
@@ -283,8 +287,8 @@ static long rename_at(int old_directory, u64 old_path, int new_directory, u64 ne
 	struct dentry *entry;
 	long error;
 
-	if (flags & ~(u32)(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT) ||
-	    flags & (RENAME_EXCHANGE | RENAME_WHITEOUT))
+	if (flags & ~(u32)(RENAME_NOREPLACE | RENAME_EXCHANGE) ||
+	    flags == (RENAME_NOREPLACE | RENAME_EXCHANGE)) /* and no RENAME_WHITEOUT */
 		return -EINVAL;
 	error = walk_user(&old, old_directory, (char *)old_path, WALK_PARENT);
 	if (error)

@@ -7,23 +7,6 @@
 #include "../calls.h"
 #include "proc.h"
 
-struct place { /* what an inode of /proc stands for */
-	const char *path; /* below /proc or /sys, "" for the folder itself; part of the table */
-	size_t length;
-	const struct proc_file *file; /* NULL: a folder */
-	int fd; /* of /proc/PID/fd/N, else -1 */
-};
-
-struct text {
-	size_t length;
-	char bytes[];
-};
-
-static struct place *place_of(const struct inode *i)
-{
-	return i->data;
-}
-
 static bool is_in(const char *folder, size_t length, const char *path)
 {
 	return !strncmp(path, folder, length) && (!length || path[length] == '/');
@@ -54,7 +37,7 @@ static u64 number_of(u32 device, const struct place *p)
 	return ((hash * 31 + (u64)(p->fd + 1)) & 0x7fffffff) | 0x10000;
 }
 
-static long make_entry(struct dentry *dir, const char *name, u32 mode, const struct place *what,
+long proc_make_entry(struct dentry *dir, const char *name, u32 mode, const struct place *what,
 		       struct dentry **found)
 {
 	struct inode *i = inode_create(&proc_ops, mode, dir->inode->device);
@@ -73,24 +56,13 @@ static long make_entry(struct dentry *dir, const char *name, u32 mode, const str
 	return *found ? 0 : -ENOMEM;
 }
 
-static long number_in(const char *name)
+long proc_number(const char *name)
 {
 	long n = 0;
 
 	for (; *name >= '0' && *name <= '9' && n < 1 << 30; name++)
 		n = n * 10 + *name - '0';
 	return *name ? -1 : n;
-}
-
-static long lookup_fd(struct dentry *dir, const char *name, const struct place *parent,
-		      struct dentry **found)
-{
-	struct place p = *parent;
-	struct file *f;
-
-	p.fd = (int)number_in(name);
-	f = fd_get(p.fd);
-	return f ? make_entry(dir, name, S_IFLNK | 0700, &p, found) : -ENOENT;
 }
 
 /* /proc/PID/task/TID has what /proc/PID has. */
@@ -100,8 +72,8 @@ static long lookup_task(struct dentry *dir, const char *name, struct dentry **fo
 	struct thread *t;
 
 	list_each(t, &threads, all)
-		if (t->tid == number_in(name))
-			return make_entry(dir, name, S_IFDIR | 0555, &p, found);
+		if (t->tid == proc_number(name))
+			return proc_make_entry(dir, name, S_IFDIR | 0555, &p, found);
 	return -ENOENT;
 }
 
@@ -123,7 +95,7 @@ static long lookup_table(struct dentry *dir, const char *name, const char *in_ta
 			continue;
 		p.length = (size_t)(rest + n - p.path);
 		p.file = rest[n] || S_ISDIR(table[i].mode) ? NULL : &table[i];
-		return make_entry(dir, name, p.file ? table[i].mode : S_IFDIR | 0555, &p, found);
+		return proc_make_entry(dir, name, p.file ? table[i].mode : S_IFDIR | 0555, &p, found);
 	}
 	return -ENOENT;
 }
@@ -134,10 +106,12 @@ static long proc_lookup(struct dentry *dir, const char *name, struct dentry **fo
 
 	if (dir->inode->device == DEVICE_PROC) {
 		if (is_folder(parent, "PID/fd"))
-			return lookup_fd(dir, name, parent, found);
+			return proc_lookup_fd(dir, name, S_IFLNK | 0700, found);
+		if (is_folder(parent, "PID/fdinfo"))
+			return proc_lookup_fd(dir, name, S_IFREG | 0400, found);
 		if (is_folder(parent, "PID/task"))
 			return lookup_task(dir, name, found);
-		if (!parent->length && number_in(name) == PROCESS_ID)
+		if (!parent->length && proc_number(name) == PROCESS_ID)
 			return lookup_table(dir, name, "PID", found);
 		if (!parent->length && !strcmp(name, "PID"))
 			return -ENOENT;
@@ -147,21 +121,7 @@ static long proc_lookup(struct dentry *dir, const char *name, struct dentry **fo
 
 /* ------------------------------------------------------------------------------- folders */
 
-static bool put_fds(struct file *f, struct dirent_sink *to)
-{
-	for (; f->position - 2 < fd_count(); f->position++) {
-		char name[16];
-
-		if (!fd_get((int)f->position - 2))
-			continue;
-		format(name, sizeof(name), "%lu", f->position - 2);
-		if (!dirent_put(to, name, 0x20000 + f->position, f->position + 1, 10))
-			return false;
-	}
-	return true;
-}
-
-static bool put_tasks(struct file *f, struct dirent_sink *to)
+static void put_tasks(struct file *f, struct dirent_sink *to)
 {
 	struct thread *t;
 
@@ -172,13 +132,12 @@ static bool put_tasks(struct file *f, struct dirent_sink *to)
 			continue;
 		format(name, sizeof(name), "%d", t->tid);
 		if (!dirent_put(to, name, 0x30000 + (u64)t->tid, (u64)t->tid + 2, 4))
-			return false;
+			return;
 		f->position = (u64)t->tid + 2;
 	}
-	return true;
 }
 
-static bool put_table(struct file *f, struct dirent_sink *to)
+static void put_table(struct file *f, struct dirent_sink *to)
 {
 	const struct place *p = place_of(f->inode);
 	unsigned count;
@@ -203,9 +162,8 @@ static bool put_table(struct file *f, struct dirent_sink *to)
 			format(name, sizeof(name), "%d", PROCESS_ID);
 		if (!dirent_put(to, name, 0x10000 + at, f->position + 1,
 				dirent_type(slash ? S_IFDIR : table[at].mode)))
-			return false;
+			return;
 	}
-	return true;
 }
 
 static long proc_readdir(struct file *f, struct dirent_sink *to)
@@ -219,7 +177,9 @@ static long proc_readdir(struct file *f, struct dirent_sink *to)
 	if (f->position < 2)
 		return 0;
 	if (f->inode->device == DEVICE_PROC && is_folder(p, "PID/fd"))
-		put_fds(f, to);
+		proc_put_fds(f, to, S_IFLNK);
+	else if (f->inode->device == DEVICE_PROC && is_folder(p, "PID/fdinfo"))
+		proc_put_fds(f, to, S_IFREG);
 	else if (f->inode->device == DEVICE_PROC && is_folder(p, "PID/task"))
 		put_tasks(f, to);
 	else
@@ -227,154 +187,13 @@ static long proc_readdir(struct file *f, struct dirent_sink *to)
 	return 0;
 }
 
-/* --------------------------------------------------------------------------------- links */
-
-static long proc_readlink(struct dentry *entry, char *to, size_t size)
-{
-	const struct place *p = place_of(entry->inode);
-	struct file *f = p->fd >= 0 ? fd_get(p->fd) : NULL;
-	char *text;
-	size_t n;
-
-	if (p->fd >= 0 && !f)
-		return -ENOENT;
-	if (f) {
-		const char *path = file_path(f);
-
-		n = MIN(strlen(path), size);
-		memcpy(to, path, n);
-		return (long)n;
-	}
-	text = kalloc(PATH_MAX_LENGTH);
-	if (!text)
-		return -ENOMEM;
-	n = MIN(p->file->show(text, PATH_MAX_LENGTH), size);
-	memcpy(to, text, n);
-	kfree(text);
-	return (long)n;
-}
-
-static struct file *proc_reopen(struct inode *i)
-{
-	struct file *f = i->data;
-
-	file_get(f);
-	return f;
-}
-
-static void reopen_destroy(struct inode *i)
-{
-	file_put(i->data);
-}
-
-/* What is behind a descriptor without a name, to be opened by /proc/self/fd: the same open file. */
-static const struct inode_ops reopen_ops = { .reopen = proc_reopen, .destroy = reopen_destroy };
-
-static long proc_follow(struct dentry *entry, struct dentry **to)
-{
-	const struct place *p = place_of(entry->inode);
-	struct file *f = p->fd >= 0 ? fd_get(p->fd) : NULL;
-	struct inode *i;
-
-	if (p->fd < 0)
-		return -EINVAL; /* an ordinary link */
-	if (!f)
-		return -ENOENT;
-	if (f->entry) {
-		dentry_get(f->entry);
-		*to = f->entry;
-		return 0;
-	}
-	i = inode_create(&reopen_ops, f->inode ? f->inode->mode : 0600, f->inode ? f->inode->device : DEVICE_ANON);
-	if (!i)
-		return -ENOMEM;
-	i->number = f->inode ? f->inode->number : i->number;
-	i->size = file_size(f);
-	i->data = f;
-	file_get(f);
-	*to = dentry_create(entry->parent, entry->name, i);
-	return *to ? 0 : -ENOMEM;
-}
-
-/* ----------------------------------------------------------------------------------- files */
-
-static long text_of(struct file *f)
-{
-	struct text *t = f->data;
-	size_t room = 1024, n;
-
-	for (;;) { /* until it fits */
-		kfree(t);
-		f->data = t = kalloc(sizeof(*t) + room);
-		if (!t)
-			return -ENOMEM;
-		n = place_of(f->inode)->file->show(t->bytes, room);
-		if (n + 1 < room)
-			break;
-		room *= 4;
-	}
-	t->length = n;
-	return 0;
-}
-
-static long text_read(struct file *f, struct io *io, u64 *position)
-{
-	struct text *t = f->data;
-	size_t n;
-
-	if (!t || *position == 0) { /* made anew when it is read from the start */
-		long error = text_of(f);
-
-		if (error)
-			return error;
-		t = f->data;
-	}
-	if (*position >= t->length)
-		return 0;
-	n = io_put(io, t->bytes + *position, t->length - *position);
-	*position += n;
-	return (long)n;
-}
-
-static long text_write(struct file *f, struct io *io, u64 *position)
-{
-	size_t n = io->length; /* accepted, without effect: oom_score_adj, comm and the like */
-
-	(void)f;
-	io_advance(io, n);
-	*position += n;
-	return (long)n;
-}
-
-static long text_truncate(struct file *f, u64 size)
-{
-	(void)f, (void)size;
-	return 0;
-}
-
-static void text_release(struct file *f)
-{
-	kfree(f->data);
-}
-
-static const struct file_ops text_ops = {
-	.kind = "proc",
-	.read = text_read,
-	.write = text_write,
-	.seek = file_seek,
-	.poll = file_poll_always,
-	.truncate = text_truncate,
-	.release = text_release,
-	.has_position = true,
-};
-
 static long proc_open(struct file *f)
 {
 	bool is_writing = (f->flags & O_ACCMODE) != O_RDONLY;
 
 	if (is_writing && S_ISREG(f->inode->mode) && !(f->inode->mode & 0222))
 		return -EACCES;
-	f->ops = S_ISDIR(f->inode->mode) ? &directory_ops : &text_ops;
+	f->ops = S_ISDIR(f->inode->mode) ? &directory_ops : &proc_text_ops;
 	return 0;
 }
 

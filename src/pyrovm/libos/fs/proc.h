@@ -13,6 +13,28 @@ extern const struct proc_file proc_files[], sys_files[]; /* those of one folder 
 extern const unsigned proc_file_count, sys_file_count;
 extern const struct inode_ops proc_ops;
 
+/* proc.c: what an inode of /proc stands for. */
+struct place { /* what an inode of /proc stands for */
+	const char *path; /* below /proc or /sys, "" for the folder itself; part of the table */
+	size_t length;
+	const struct proc_file *file; /* NULL: a folder */
+	int fd; /* of /proc/PID/fd/N and fdinfo/N, else -1 */
+};
+static inline struct place *place_of(const struct inode *i) { return i->data; }
+long proc_make_entry(struct dentry *dir, const char *name, u32 mode, const struct place *what,
+		     struct dentry **found);
+long proc_number(const char *name); /* -1: it is none */
+
+/* proc_text.c */
+extern const struct file_ops proc_text_ops;
+
+/* proc_fd.c */
+long proc_lookup_fd(struct dentry *dir, const char *name, u32 mode, struct dentry **found);
+void proc_put_fds(struct file *f, struct dirent_sink *to, u32 mode);
+size_t proc_show_fdinfo(int fd, char *to, size_t size);
+long proc_readlink(struct dentry *entry, char *to, size_t size);
+long proc_follow(struct dentry *entry, struct dentry **to);
+
 /* proc_pid.c */
 size_t show_exe(char *to, size_t size);
 size_t show_cwd(char *to, size_t size);

@@ -195,6 +195,7 @@ const struct proc_file proc_files[] = {
 	{ "PID/environ", TEXT, show_environ },
 	{ "PID/exe", LINK, show_exe },
 	{ "PID/fd", S_IFDIR | 0500, NULL },
+	{ "PID/fdinfo", S_IFDIR | 0500, NULL },
 	{ "PID/limits", TEXT, show_limits },
 	{ "PID/maps", TEXT, show_maps },
 	{ "PID/mountinfo", TEXT, show_mountinfo },

@@ -1,5 +1,6 @@
 /* The writable tree: what was made since the start, over the root image. */
 #include "pipe.h"
+#include "tree.h"
 
 struct dentry *root;
 /* Of the image, with several names: kept, with a reference, while any of them is left. */
@@ -91,31 +92,6 @@ static long tree_lookup(struct dentry *dir, const char *name, struct dentry **fo
 	return 0;
 }
 
-static void touch(struct inode *i)
-{
-	i->mtime = i->ctime = now_ns();
-}
-
-/* Put an entry where there is none, but perhaps a whiteout. */
-static long place(struct dentry *dir, struct dentry *entry)
-{
-	struct directory *d = dir->inode->directory;
-	struct dentry *whiteout = directory_find(d, entry->name);
-	long error;
-
-	if (!dir->is_hashed && dir != root)
-		return -ENOENT; /* a folder that was removed */
-	error = directory_insert(d, entry);
-	if (error)
-		return error;
-	entry->hides_image = whiteout;
-	entry->from_image = false;
-	if (whiteout)
-		directory_remove(d, whiteout);
-	touch(dir->inode);
-	return 0;
-}
-
 static long tree_create(struct dentry *dir, const char *name, const struct new_node *node,
 			struct dentry **made)
 {
@@ -139,7 +115,7 @@ static long tree_create(struct dentry *dir, const char *name, const struct new_n
 		dentry_put(entry);
 		return -ENOSPC;
 	}
-	error = place(dir, entry);
+	error = tree_place(dir, entry);
 	if (error) {
 		dentry_put(entry);
 		return error;
@@ -161,7 +137,7 @@ static long tree_link(struct dentry *dir, const char *name, struct dentry *old)
 	entry = dentry_create(dir, name, old->inode);
 	if (!entry)
 		return -ENOSPC;
-	error = place(dir, entry);
+	error = tree_place(dir, entry);
 	if (!error) {
 		old->inode->nlink++;
 		old->inode->ctime = now_ns();
@@ -170,130 +146,18 @@ static long tree_link(struct dentry *dir, const char *name, struct dentry *old)
 	return error;
 }
 
-static bool is_empty(struct dentry *dir)
-{
-	struct directory *d = dir->inode->directory;
-	char name[NAME_MAX_LENGTH + 1];
-	struct dentry *entry;
-	u64 position = 0, nid;
-	u8 type;
-
-	list_each(entry, &d->order, order)
-		if (entry->inode)
-			return false;
-	while (d->image_nid && erofs_entry(d->image_nid, &position, name, &nid, &type) == 1)
-		if (strcmp(name, ".") && strcmp(name, "..") && !directory_find(d, name))
-			return false;
-	return true;
-}
-
-/* Take an entry out; a whiteout hides what the image has there. */
-static long take_out(struct dentry *entry, bool needs_whiteout)
-{
-	struct dentry *dir = entry->parent, *whiteout = NULL;
-	struct directory *d = dir->inode->directory;
-	long error = 0;
-
-	if (needs_whiteout && entry->hides_image) {
-		whiteout = dentry_create(dir, entry->name, NULL);
-		error = whiteout ? directory_insert(d, whiteout) : -ENOSPC;
-		if (error) {
-			dentry_put(whiteout);
-			return error;
-		}
-		whiteout->hides_image = true;
-		dentry_put(whiteout);
-	}
-	directory_remove(d, entry);
-	touch(dir->inode);
-	return 0;
-}
-
-static void forget(struct dentry *entry) /* which is out now */
-{
-	struct inode *i = entry->inode;
-
-	i->ctime = now_ns();
-	if (!S_ISDIR(i->mode)) {
-		if (i->nlink > 0) /* a damaged image may say anything */
-			i->nlink--;
-		if (!i->nlink && !list_empty(&i->same)) {
-			list_remove(&i->same);
-			inode_put(i);
-		}
-		return;
-	}
-	i->nlink = 0;
-	entry->parent->inode->nlink--;
-	directory_purge(i->directory);
-	i->directory->image_nid = 0;
-}
-
 static long tree_unlink(struct dentry *entry, bool is_directory)
 {
 	long error;
 
-	if (is_directory && !is_empty(entry))
+	if (is_directory && !tree_is_empty(entry))
 		return -ENOTEMPTY;
 	dentry_get(entry);
-	error = take_out(entry, true);
+	error = tree_take_out(entry, true);
 	if (!error)
-		forget(entry);
+		tree_forget(entry);
 	dentry_put(entry);
 	return error;
-}
-
-static long tree_rename(struct dentry *entry, struct dentry *dir, const char *name,
-			struct dentry *existing, u32 flags)
-{
-	struct dentry *old_dir = entry->parent;
-	struct inode *i = entry->inode;
-	bool hides = false;
-	char *new_name;
-	long error;
-
-	if (flags & ~(u32)RENAME_NOREPLACE)
-		return -EINVAL;
-	if (!dir->is_hashed && dir != root)
-		return -ENOENT;
-	if (existing && S_ISDIR(existing->inode->mode) && !is_empty(existing))
-		return -ENOTEMPTY;
-	new_name = kstrdup(name);
-	if (!new_name)
-		return -ENOSPC;
-	dentry_get(entry);
-	error = directory_reserve(dir->inode->directory);
-	if (!error)
-		error = take_out(entry, true);
-	if (error) {
-		dentry_put(entry);
-		kfree(new_name);
-		return error;
-	}
-	/* The same entry goes on under the new name: files are open by it. */
-	if (existing) {
-		hides = existing->hides_image;
-		dentry_get(existing);
-		take_out(existing, false);
-		forget(existing);
-		dentry_put(existing);
-	}
-	if (entry->name != entry->first_name)
-		kfree(entry->name);
-	entry->name = new_name;
-	entry->hash = name_hash(name);
-	dentry_get(dir);
-	entry->parent = dir;
-	place(dir, entry); /* cannot fail: there is room for it */
-	entry->hides_image |= hides;
-	if (S_ISDIR(i->mode)) {
-		old_dir->inode->nlink--;
-		dir->inode->nlink++;
-	}
-	i->ctime = now_ns();
-	dentry_put(old_dir);
-	dentry_put(entry);
-	return 0;
 }
 
 static long tree_readlink(struct dentry *entry, char *to, size_t size)
