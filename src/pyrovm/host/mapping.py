@@ -152,7 +152,7 @@ def file(fd: int, size: int, *, offset: int = 0, writable: bool = True, shared: 
         return Mapping(
             mmap.mmap(fd, size, flags, mmap.PROT_READ | mmap.PROT_WRITE, offset=offset),
             size,
-            is_private_file=flags == mmap.MAP_PRIVATE,
+            is_private_file=not flags & mmap.MAP_SHARED,
         )
     except (OSError, ValueError) as error:
         if not isinstance(error, OSError):
