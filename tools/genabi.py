@@ -78,6 +78,7 @@ MODULES = {
             "kvm_msi",
             "kvm_run",
             "kvm_interrupt",
+            "kvm_device_attr",
         ],
         "constants": [
             r"KVM_API_VERSION",
@@ -92,7 +93,7 @@ MODULES = {
             r"[GS]ET_REGS|[GS]ET_SREGS2?|[GS]ET_FPU|[GS]ET_XCRS|GET_XSAVE2?|SET_XSAVE|"
             r"[GS]ET_DEBUGREGS|[GS]ET_VCPU_EVENTS|[GS]ET_MP_STATE|[GS]ET_LAPIC|[GS]ET_IRQCHIP|"
             r"[GS]ET_PIT2|[GS]ET_CLOCK|SET_CPUID2|GET_CPUID2|[GS]ET_MSRS|[GS]ET_TSC_KHZ|"
-            r"KVMCLOCK_CTRL|NMI|GET_EMULATED_CPUID)",
+            r"KVMCLOCK_CTRL|NMI|GET_EMULATED_CPUID|[GS]ET_DEVICE_ATTR)",
             r"KVM_CAP_(IRQCHIP|USER_MEMORY|SET_TSS_ADDR|EXT_CPUID|NR_VCPUS|MAX_VCPUS|"
             r"MAX_VCPU_ID|MP_STATE|COALESCED_MMIO|PIT2|PIT_STATE2|IRQFD|IOEVENTFD|"
             r"IOEVENTFD_ANY_LENGTH|IOEVENTFD_NO_LENGTH|ADJUST_CLOCK|VCPU_EVENTS|DEBUGREGS|XSAVE|"
@@ -114,6 +115,7 @@ MODULES = {
             r"KVM_APIC_REG_SIZE",
             r"KVM_X86_DISABLE_EXITS_.*",
             r"KVM_VCPUEVENT_VALID_.*",
+            r"KVM_VCPU_TSC_.*",
         ],
     },
     "bootparam": {
@@ -220,6 +222,26 @@ MODULES = {
             r"IORING_FEAT_SINGLE_MMAP",
             r"IORING_FEAT_NODROP",
             r"IORING_SETUP_CQSIZE",
+        ],
+    },
+    "userfaultfd": {
+        "headers": ["linux/userfaultfd.h", "asm/unistd.h"],
+        "about": "Page faults served by user space (Documentation/admin-guide/mm/userfaultfd.rst).",
+        "structs": [
+            "uffdio_api",
+            "uffdio_range",
+            "uffdio_register",
+            "uffdio_copy",
+            "uffdio_zeropage",
+        ],
+        "constants": [
+            r"UFFD_API",
+            r"UFFDIO_(API|REGISTER|UNREGISTER|WAKE|COPY|ZEROPAGE)",
+            r"UFFDIO_REGISTER_MODE_MISSING",
+            r"UFFD_EVENT_(PAGEFAULT|REMOVE|UNMAP)",
+            r"UFFD_FEATURE_EVENT_REMOVE",
+            r"USERFAULTFD_IOC_NEW",
+            r"__NR_userfaultfd",
         ],
     },
     "libos": {

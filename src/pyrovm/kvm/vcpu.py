@@ -8,6 +8,7 @@ import os
 from pyrovm.abi import kvm as abi
 from pyrovm.abi.layout import entries, with_tail
 from pyrovm.errors import HostError
+from pyrovm.host.address import address_of_mapping
 from pyrovm.host.ioctl import ioctl, ioctl_buffer, ioctl_struct, runner
 
 TYPE_CHECKING = False
@@ -231,6 +232,31 @@ class Vcpu:
             HostError: this CPU cannot scale it.
         """
         ioctl(self.fd, abi.KVM_SET_TSC_KHZ, khz, what="KVM_SET_TSC_KHZ")
+
+    def tsc_offset(self) -> int:
+        """What the guest's TSC has more than the host's, modulo 2**64.
+
+        Raises:
+            HostError: this kernel does not tell (before 5.16).
+        """
+        return self._tsc_offset(abi.KVM_GET_DEVICE_ATTR, 0)
+
+    def set_tsc_offset(self, offset: int) -> None:
+        """Have the guest's TSC go on from another vCPU's, whose :meth:`tsc_offset` it is.
+
+        Raises:
+            HostError: this kernel does not offer it (before 5.16).
+        """
+        self._tsc_offset(abi.KVM_SET_DEVICE_ATTR, offset)
+
+    def _tsc_offset(self, request: int, value: int) -> int:
+        attribute = abi.kvm_device_attr()
+        attribute.group, attribute.attr = abi.KVM_VCPU_TSC_CTRL, abi.KVM_VCPU_TSC_OFFSET
+        with mmap.mmap(-1, mmap.PAGESIZE) as place:
+            place[:8] = value.to_bytes(8, "little")
+            attribute.addr = address_of_mapping(place)
+            ioctl_struct(self.fd, request, attribute, what="KVM_VCPU_TSC_OFFSET")
+            return int.from_bytes(place[:8], "little")
 
     def kvmclock_ctrl(self) -> None:
         """Tell the guest that it was paused, so that its watchdogs forgive the gap.

@@ -101,6 +101,14 @@ class Calls:
         self._free.append(handle)
         self._closers.pop(handle)()
 
+    def set_streams(self, streams: tuple[int, int, int, int]) -> None:
+        """In a branch: what is behind the handles 0 to 3."""
+        for handle, fd in enumerate(streams):
+            self.waiting.remove(handle)
+            self._fds[handle] = fd
+        for handle, fd in enumerate(streams):
+            self.waiting.add(handle, fd)
+
     def fd_of(self, handle: int) -> int:
         """The descriptor behind a handle, or -1."""
         return self._fds.get(handle, -1)

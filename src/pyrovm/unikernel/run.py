@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from time import perf_counter_ns
 
 from pyrovm.abi import libos as abi
-from pyrovm.errors import HostError
 from pyrovm.unikernel.calls import TIMED_OUT, Calls
 from pyrovm.unikernel.engine import engine_name, open_vm
+from pyrovm.unikernel.stdio import Stdio
 from pyrovm.unikernel.waiting import Waiting
 
 TYPE_CHECKING = False
@@ -38,6 +36,15 @@ class Outcome:
         self.ended_ns = 0
 
 
+class Pause:
+    """A run at a standstill, with all that a branch of it has to renew."""
+
+    def __init__(
+        self, vm: ProgramVm | UnicornVm, calls: Calls, stdio: Stdio, outcome: Outcome
+    ) -> None:
+        self.vm, self.calls, self.stdio, self.outcome = vm, calls, stdio, outcome
+
+
 def run(
     program: Program,
     libos_path: str,
@@ -48,6 +55,7 @@ def run(
     timeout: float | None = None,
     prepare: Callable[[Calls], Callable[[], None]] | None = None,
     ended: Callable[[Outcome], None] | None = None,
+    paused: Callable[[Pause], None] | None = None,
 ) -> Outcome:
     """Run ``program`` to its end; from the main thread, whose signals go to the program meanwhile.
 
@@ -60,46 +68,49 @@ def run(
             returns is called at the end.
         ended: is called when the program has ended, before its VM is taken apart, which may take
             longer than a short program.
+        paused: is called when somebody has asked for a pause (``calls.waiting.ask_pause``); it may
+            fork the process.  When it returns, the program goes on.
 
     Raises:
         HostError: KVM or the image cannot be used; the guest did what no library OS does.
     """
     outcome = Outcome()
-    own, opened = _own_streams(streams)
+    stdio = Stdio(streams, log_fd)
     try:
-        program.flags |= _terminal_flags(streams)
+        program.flags |= stdio.terminal_flags()
         vm = open_vm(program, libos_path, engine)
         try:
             outcome.engine = engine_name(vm.boot.engine)
-            _run(vm, outcome, (*own, log_fd), timeout, prepare)
-            while opened:  # whoever reads them need not wait for the rest
-                os.close(opened.pop())
+            _run(vm, outcome, stdio, timeout, prepare, paused)
+            stdio.close()  # whoever reads them need not wait for the rest
             if ended:
                 ended(outcome)
         finally:
             vm.close()
     finally:
-        for fd in opened:
-            os.close(fd)
+        stdio.close()
     return outcome
 
 
 def _run(
     vm: ProgramVm | UnicornVm,
     outcome: Outcome,
-    streams: tuple[int, int, int, int],
+    stdio: Stdio,
     timeout: float | None,
     prepare: Callable[[Calls], Callable[[], None]] | None,
+    paused: Callable[[Pause], None] | None,
 ) -> None:
     waiting = Waiting(vm.page)
-    calls = Calls(vm.memory, vm.ram.size, waiting, vm.discard, streams)
+    calls = Calls(vm.memory, vm.ram.size, waiting, vm.discard, stdio.fds)
     finish = None
     try:
         if timeout is not None:
             waiting.set_deadline(timeout)
         finish = prepare(calls) if prepare else None
         outcome.built_ns = perf_counter_ns()
-        ended = vm.run(calls)
+        while (ended := vm.run(calls)) is None:
+            if paused:
+                paused(Pause(vm, calls, stdio, outcome))
     finally:
         outcome.ended_ns = perf_counter_ns()
         outcome.exits = vm.exits
@@ -112,30 +123,3 @@ def _run(
     is_signal = ended.status >= abi.PV_EXIT_SIGNAL
     outcome.signal = ended.status & 0x7F if is_signal else 0
     outcome.status = SIGNALLED + outcome.signal if is_signal else ended.status
-
-
-def _terminal_flags(streams: tuple[int, int, int]) -> int:
-    flags = (abi.PV_FLAG_TTY_IN, abi.PV_FLAG_TTY_OUT, abi.PV_FLAG_TTY_ERR)
-    return sum(flag for fd, flag in zip(streams, flags, strict=True) if os.isatty(fd))
-
-
-def _own_streams(streams: tuple[int, int, int]) -> tuple[tuple[int, int, int], list[int]]:
-    """The streams, pipes and terminals opened anew so that they do not block: a guest whose output
-    nobody reads must still hear of signals.  The others keep the blocking mode they have."""
-    own: list[int] = []
-    opened: list[int] = []
-    for number, fd in enumerate(streams):
-        try:
-            mode = os.fstat(fd).st_mode
-        except OSError as error:
-            raise HostError.wrap(f"Standard stream {number} is closed", error) from None
-        if stat.S_ISFIFO(mode) or os.isatty(fd):
-            access = os.O_WRONLY if number else os.O_RDONLY
-            flags = access | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
-            try:
-                fd = os.open(f"/proc/self/fd/{fd}", flags)
-                opened.append(fd)
-            except OSError:  # no /proc, or not ours to open: it may block, and that is all
-                pass
-        own.append(fd)
-    return (own[0], own[1], own[2]), opened

@@ -92,6 +92,11 @@ class Waiting:
         wanted, self._wants_pause = self._wants_pause, False
         return wanted
 
+    def tell(self, pending: int) -> None:
+        """Tell the guest these PV_PENDING bits before its program goes on."""
+        self.pending |= pending
+        self._page[1] = 1
+
     def take_pending(self) -> tuple[int, int]:
         """What to tell the guest, once: PV_PENDING bits, and a mask of signals."""
         pending, signals = self.pending, self.signals

@@ -1,0 +1,150 @@
+"""Branching a program's VM: at rest it is memory and registers, and goes on in any process.
+
+A VM that has paused is brought to rest: what its vCPUs have is read, and KVM's side is given back.
+fork(2) then copies all that is left, guest memory by copy-on-write; in the child, whose KVM
+descriptors would answer EIO anyway, a fresh VM is made over its copy and goes on from there, as it
+does over memory that was read from a file.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from pyrovm.abi import libos as abi
+from pyrovm.errors import Unsupported
+from pyrovm.unikernel import initial
+from pyrovm.unikernel.cpu import MSR_LSTAR, MSR_SFMASK, MSR_STAR
+from pyrovm.unikernel.vm import ProgramVm
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pyrovm.kvm.vcpu import Vcpu
+    from pyrovm.unikernel.unicorn_vm import UnicornVm
+    from pyrovm.unikernel.waiting import Waiting
+
+MSR_KERNEL_GS_BASE = 0xC0000102
+MSRS = (MSR_STAR, MSR_LSTAR, MSR_SFMASK, MSR_KERNEL_GS_BASE)  # FS and GS are in the sregs
+
+MADV_COLLAPSE = 25  # since Linux 6.1
+HUGE_PAGE = 2 << 20
+WORTH_HUGE = HUGE_PAGE // 8  # bytes in use, of one
+# A clock that stood still may be this much ahead when it goes on, so that it never goes back: the
+# TSC and the host's clock, which measured the rest, do not count alike (NTP slews by 0.05 %).
+CLOCK_SLACK_NS, CLOCK_SLACK_PART = 1_000_000, 1000
+
+
+class CpuState:
+    """What one vCPU has in its registers, as KVM's structures."""
+
+    __slots__ = ("debugregs", "events", "msrs", "regs", "sregs", "tsc_offset", "xcrs", "xsave")
+
+    def __init__(self, vcpu: Vcpu) -> None:
+        """Read them; the vCPU stands still."""
+        self.regs = vcpu.regs()
+        self.sregs = vcpu.sregs()
+        self.xsave = vcpu.xsave()
+        self.xcrs = vcpu.xcrs()
+        self.debugregs = vcpu.debugregs()
+        self.msrs = vcpu.msrs(MSRS)
+        self.events = vcpu.vcpu_events()
+        self.tsc_offset = -1
+
+    def load(self, vcpu: Vcpu) -> None:
+        """Write them into a fresh vCPU.
+
+        Raises:
+            HostError: KVM refuses a part.
+        """
+        vcpu.set_sregs(self.sregs)
+        vcpu.set_xcrs(self.xcrs)  # before what XSAVE may contain
+        vcpu.set_xsave(self.xsave)
+        vcpu.set_msrs(self.msrs)
+        vcpu.set_debugregs(self.debugregs)
+        vcpu.set_regs(self.regs)
+        vcpu.set_vcpu_events(self.events)
+        if self.tsc_offset >= 0:
+            vcpu.set_tsc_offset(self.tsc_offset)
+
+
+class Rest:
+    """A VM that has paused and may go on in other processes.
+
+    Here or in a child, :meth:`wake` makes it run again; :meth:`detach` is what saves the forks of a
+    VM that does not run here any more from copying and taking apart what KVM has of it.
+    """
+
+    def __init__(self, vm: ProgramVm | UnicornVm, waiting: Waiting) -> None:
+        """Read what its vCPUs have.
+
+        Raises:
+            Unsupported: it has no KVM.
+            HostError: KVM does not tell.
+        """
+        if not isinstance(vm, ProgramVm):
+            raise Unsupported("A VM on Unicorn cannot be branched: KVM is needed")
+        self.vm = vm
+        self._waiting = waiting
+        self._since_ns = time.monotonic_ns()
+        self._cpus = [CpuState(cpu.vcpu) for cpu in vm.cpus]
+        if vm.boot.engine == abi.PV_ENGINE_HARDWARE:  # else it is the host's TSC that guests see
+            for state, cpu in zip(self._cpus, vm.cpus, strict=True):
+                state.tsc_offset = cpu.vcpu.tsc_offset()
+
+    def detach(self) -> None:
+        """Give KVM's side back; signals are noted and told when it goes on."""
+        self._waiting.attach(memoryview(bytearray(2)))
+        self.vm.detach()
+
+    def wake(self) -> None:
+        """Make KVM's side anew, in this process; ``vm.run`` goes on then.
+
+        Raises:
+            HostError: KVM refuses something.
+        """
+        self.vm.attach()
+        for state, cpu in zip(self._cpus, self.vm.cpus, strict=True):
+            state.load(cpu.vcpu)
+        self._waiting.attach(self.vm.page)
+
+    def become_other(self, arguments: Sequence[str]) -> None:
+        """Be a VM of its own: another generation, other random numbers, what /dev/pyrovm says.
+
+        Raises:
+            ConfigError: an argument is not one line, or all are too long.
+        """
+        boot = self.vm.boot
+        before = boot.generation
+        while boot.generation in (0, before):
+            boot.generation = int.from_bytes(os.urandom(4), "little")
+        boot.view[abi.pv_boot.seed.offset : abi.pv_boot.seed.offset + 64] = os.urandom(64)
+        initial.write_news(self.vm.ram.view, boot, arguments)
+        rest = time.monotonic_ns() - self._since_ns
+        set_back = rest - rest // CLOCK_SLACK_PART - CLOCK_SLACK_NS
+        if set_back > 0:
+            boot.monotonic_base_ns -= set_back
+            boot.clock_sequence += 2
+        self._waiting.tell(abi.PV_PENDING_BRANCH)
+
+    def use_huge_pages(self) -> None:
+        """Put what is there in pages of 2 MiB where a good part of one is used: a fork copies one
+        entry of a page table then, not 512.  What is added later comes in small pages.
+
+        Where the kernel cannot, or has no such page to give, it stays as it is.
+        """
+        from pyrovm.snapshot import pages
+
+        ram = self.vm.ram
+        used = [0] * -(-ram.size // HUGE_PAGE)
+        for start, end in pages.touched(ram.address, ram.size) or ():
+            for index in range(start // HUGE_PAGE, -(-end // HUGE_PAGE)):
+                at = index * HUGE_PAGE
+                used[index] += min(end, at + HUGE_PAGE) - max(start, at)
+        for index, size in enumerate(used):
+            if size >= WORTH_HUGE:
+                try:
+                    ram.advise(MADV_COLLAPSE, index * HUGE_PAGE, HUGE_PAGE)
+                except OSError:
+                    return
