@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pyrovm
-from pyrovm.bench.progress import Show
+from pyrovm.bench.terms import Show
 from pyrovm.lab import Lab, LabError
 
 PACKAGE = Path(pyrovm.__file__).parent

@@ -1,24 +1,24 @@
-"""Results as Markdown: what docs/reference/benchmarks.md shows."""
+"""Results as Markdown: what docs/reference/benchmarks.md and the README show."""
 
 from __future__ import annotations
 
 from pyrovm.bench import words
 from pyrovm.bench.figures import Figure
-from pyrovm.bench.results import Results, Topic
+from pyrovm.bench.results import Results, Run, Topic
 
 _HEAD = """\
-`make bench` measures all of this in one run; each section names the command for its own figures.
-Figures are medians, with the range in brackets; ratios are ours by the peer's, on the same
-machine, kernel, initrd and command line. *Counted ms* are instructions, a million each, of guest,
-VMM and host kernel together, in a lab whose clock counts them (`Lab(icount=0)`): they repeat
-whatever else the machine does. Plain *ms* in the lab are its clock's, and compare only with each
-other.
+`make bench` measures all of this; each section names the command for its own figures. Figures are
+medians (p50), with the 99th percentile (p99: of fewer than a hundred measurements the largest) and
+the number of measurements behind them; ratios are ours by the first peer's, on the same machine.
+*Counted ms* are instructions, a million each, of guest, VMM and host kernel together, in a lab
+whose clock counts them (`Lab(icount=0)`): they repeat whatever else the machine does. Plain *ms* in
+the lab are its clock's, and compare only with each other.
 """
 
 
 def page(results: Results) -> str:
     """The text of the page."""
-    parts = [_HEAD, _table(["measured", ""], [[k, v] for k, v in results.about.items()])]
+    parts = [_HEAD, _runs(results.runs)]
     targets = results.with_target
     if targets:
         met = sum(figure.is_met is True for figure in targets)
@@ -26,8 +26,42 @@ def page(results: Results) -> str:
         parts.append(_figures(targets))
     parts += [_topic(results, topic) for topic in results.topics]
     if results.skipped:
-        parts.append("## Not measured\n\n" + "".join(f"- {what}\n" for what in results.skipped))
+        lines = [f"- {each.question}: {each.what}\n" for each in results.skipped]
+        parts.append("## Not measured\n\n" + "".join(lines))
     return "\n".join(parts)
+
+
+def headlines(results: Results) -> str:
+    """The figures that have a headline, as a table."""
+    columns = ["", "p50", "p99", "unit", "beside", "target", "met", "command"]
+    rows = []
+    for figure in results.figures:
+        if figure.headline:
+            cells = [figure.headline, words.number(figure.ours.median), _p99(figure), figure.unit]
+            cells += [_peers(figure), words.target(figure), words.verdict(figure)]
+            rows.append([*cells, f"`{figure.command}`"])
+    return _table(columns, rows)
+
+
+def classic(results: Results, title: str) -> str:
+    """One table of details, by its title; empty if it was not made."""
+    for detail in results.details:
+        if detail.title == title:
+            return _table(detail.columns, detail.rows)
+    return ""
+
+
+def _runs(runs: list[Run]) -> str:
+    """Facts that all runs share in one column, those that differ one by one."""
+    names = dict.fromkeys(name for run in runs for name in run.about)
+    rows = []
+    for name in names:
+        values = dict.fromkeys(run.about.get(name, "") for run in runs)
+        rows.append([name, "; ".join(filter(None, values))])
+    rows.append(["time it took", f"{sum(sum(run.seconds.values()) for run in runs):.0f} s"])
+    if quick := [name for run in runs if run.quick for name in run.seconds]:
+        rows.append(["with few rounds (--quick)", ", ".join(quick)])
+    return _table(["measured", ""], rows)
 
 
 def _topic(results: Results, topic: Topic) -> str:
@@ -39,20 +73,36 @@ def _topic(results: Results, topic: Topic) -> str:
     for detail in results.details:
         if detail.question in topic.questions:
             parts += [f"### {detail.title}\n", _table(detail.columns, detail.rows)]
+    for curve in results.curves:
+        if curve.question in topic.questions:
+            xs = sorted({x for points in curve.lines.values() for x, _ in points})
+            rows = []
+            for x in xs:
+                ys = [dict(points).get(x) for points in curve.lines.values()]
+                rows.append([words.number(x), *("" if y is None else words.number(y) for y in ys)])
+            columns = [curve.x, *(f"{name}, {curve.y}" for name in curve.lines)]
+            parts += [f"### {curve.title}\n", _table(columns, rows)]
     return "\n".join(parts)
 
 
 def _figures(figures: list[Figure]) -> str:
-    columns = ["", "pyrovm", "peer", "unit", "ratio", "target", "met"]
+    columns = ["", "p50", "p99", "n", "unit", "beside", "ratio", "target", "met"]
     rows = []
     for figure in figures:
-        peer = words.sample(figure.peer, with_range=True)
-        cells = [figure.name, words.sample(figure.ours, with_range=True)]
-        cells += [f"{peer} {figure.peer_name}".strip() if peer else "", figure.unit]
+        cells = [figure.name, words.number(figure.ours.median), _p99(figure), str(figure.ours.n)]
+        cells += [figure.unit, _peers(figure)]
         cells += [words.ratio(figure), words.target(figure), words.verdict(figure)]
         rows.append(cells)
     notes = sorted({f"{figure.name}: {figure.note}" for figure in figures if figure.note})
     return _table(columns, rows) + "".join(f"\n{note}.\n" for note in notes)
+
+
+def _p99(figure: Figure) -> str:
+    return words.number(figure.ours.p99) if figure.ours.n > 1 else ""
+
+
+def _peers(figure: Figure) -> str:
+    return ", ".join(f"{name} {words.sample(sample)}" for name, sample in figure.peers.items())
 
 
 def _table(columns: list[str], rows: list[list[str]]) -> str:

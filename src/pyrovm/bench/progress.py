@@ -5,9 +5,8 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable
 
-Show = Callable[[str], None]
+from pyrovm.bench.terms import Show
 
 
 class Board:

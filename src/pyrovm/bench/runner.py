@@ -11,58 +11,69 @@ from concurrent.futures import ThreadPoolExecutor
 from pyrovm.bench import machine, questions, words
 from pyrovm.bench.figures import Answer
 from pyrovm.bench.progress import Board
-from pyrovm.bench.results import Results
+from pyrovm.bench.questions import Question
+from pyrovm.bench.results import Results, Run
+from pyrovm.bench.terms import Terms
 from pyrovm.errors import Unsupported
 
 
 class Runner:
-    """Answers questions and shows what comes of it."""
+    """Answers questions and shows what comes of it.
 
-    def __init__(self, board: Board) -> None:
-        self.board = board
-        self.answers: dict[str, Answer] = {}
+    Args:
+        peers: the names of those to compare with; None: all that are installed.
+    """
+
+    def __init__(self, *, quick: bool = False, peers: frozenset[str] | None = None) -> None:
+        self.board = Board()
         self.failed: list[str] = []
+        self._quick = quick
+        self._peers = peers
+        self._answers: dict[str, Answer] = {}
+        self._seconds: dict[str, float] = {}
 
-    def ask(self, name: str) -> None:
+    def measure(self, asked: Sequence[Question]) -> Results:
+        """Those that need the machine for themselves first, then the others two at a time."""
+        about = machine.about()
+        begin = time.monotonic()
+        for question in asked:
+            if question.alone:
+                self._ask(question)
+        with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
+            list(pool.map(self._ask, [each for each in asked if not each.alone]))
+        answers = {each.name: self._answers[each.name] for each in asked}
+        run = Run(about, self._seconds, self._quick)
+        results = Results.of(run, questions.topics(asked), answers)
+        self._sum_up(results, time.monotonic() - begin)
+        return results
+
+    def _ask(self, question: Question) -> None:
         """Answer one; a failure is shown, and remembered."""
+        name = question.name
+        begin = time.monotonic()
+        terms = Terms(self.board.show(name), self._quick, self._peers, question.budget_s)
         try:
-            answer = questions.ALL[name](self.board.show(name))
+            answer = question.answer(terms)
         except Unsupported as error:
-            answer = Answer(skipped=[f"{name}: {error}"])
+            answer = Answer(skipped=[f"all of it: {error}"])
         except Exception:  # the others can still be answered
             self.failed.append(name)
-            answer = Answer(skipped=[f"{name}: the measurement failed"])
+            answer = Answer(skipped=["all of it: the measurement failed"])
             self.board.write(f"\n{name}: failed\n{traceback.format_exc()}")
+        self._seconds[name] = round(time.monotonic() - begin, 1)
+        self._answers[name] = answer
         self.board.done(name)
-        self.answers[name] = answer
+        lines = [f"\n{name}, {self._seconds[name]:.0f} s"]
         if answer.figures:
-            self.board.write(f"\n{name}\n{words.terminal(answer.figures)}")
-        for what in answer.skipped:
-            self.board.write(f"\nskipped: {what}")
+            lines.append(words.terminal(answer.figures))
+        lines += [f"skipped: {what}" for what in answer.skipped]
+        self.board.write("\n".join(lines))
 
-    def ask_all(self, names: Sequence[str]) -> None:
-        """Those that need the machine for themselves first, then the others two at a time."""
-        for name in names:
-            if name in questions.ALONE:
-                self.ask(name)
-        with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
-            list(pool.map(self.ask, [name for name in names if name in questions.SHARED]))
-
-
-def measure(names: Sequence[str]) -> tuple[Results, list[str]]:
-    """Answer the questions ``names``; what was found, and which measurements failed."""
-    begin = time.monotonic()
-    runner = Runner(Board())
-    runner.ask_all(names)
-    results = Results.of(
-        machine.about(), questions.topics(names), [runner.answers[name] for name in names]
-    )
-    targets = results.with_target
-    missed = [figure.name for figure in targets if not figure.is_met]
-    seconds = time.monotonic() - begin
-    lines = [f"\n{len(targets) - len(missed)} of {len(targets)} targets met, in {seconds:.0f} s"]
-    lines += [f"missed: {name}" for name in missed]
-    if runner.failed:
-        lines.append(f"failed: {', '.join(runner.failed)}")
-    runner.board.write("\n".join(lines))
-    return results, runner.failed
+    def _sum_up(self, results: Results, seconds: float) -> None:
+        targets = results.with_target
+        missed = [figure.name for figure in targets if not figure.is_met]
+        lines = [f"\n{len(targets) - len(missed)} of {len(targets)} targets met, {seconds:.0f} s"]
+        lines += [f"missed: {name}" for name in missed]
+        if self.failed:
+            lines.append(f"failed: {', '.join(self.failed)}")
+        self.board.write("\n".join(lines))

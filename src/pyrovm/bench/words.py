@@ -18,13 +18,15 @@ def number(value: float) -> str:
     return f"{value:.{max(0, 3 - len(str(int(abs(value)))))}f}"
 
 
-def sample(found: Sample | None, *, with_range: bool = False) -> str:
-    """The median, and the range where there is one."""
-    if found is None:
-        return ""
+def sample(found: Sample) -> str:
+    """The median, and the 99th percentile where it says more.
+
+    >>> sample(Sample.of([1, 2, 9])), sample(Sample.of([2, 2])), sample(Sample.of([7]))
+    ('2 (p99 9)', '2', '7')
+    """
     text = number(found.median)
-    if with_range and found.n > 1 and found.min != found.max:
-        text += f" ({number(found.min)} to {number(found.max)})"
+    if found.n > 1 and number(found.p99) != text:
+        text += f" (p99 {number(found.p99)})"
     return text
 
 
@@ -41,10 +43,13 @@ def target(figure: Figure) -> str:
     >>> target(Figure("q", "n", "ms", Sample.of([1]), Sample.of([1]), target=1.1))
     'at most 1.1 times'
     """
-    if figure.target is None:
-        return ""
-    bound = "at least" if figure.higher_is_better else "at most"
-    return f"{bound} {figure.target:g} {figure.unit if figure.absolute else 'times'}"
+    words = []
+    if figure.target is not None:
+        bound = "at least" if figure.higher_is_better else "at most"
+        words.append(f"{bound} {figure.target:g} {figure.unit if figure.absolute else 'times'}")
+    if figure.target_p99 is not None:
+        words.append(f"p99 at most {figure.target_p99:g} {figure.unit}")
+    return ", ".join(words)
 
 
 def verdict(figure: Figure) -> str:
@@ -68,9 +73,11 @@ def table(columns: list[str], rows: list[list[str]]) -> str:
 
 def terminal(figures: list[Figure]) -> str:
     """The figures as a table for the terminal."""
-    columns = ["", "pyrovm", "unit", "peer", "ratio", "target", "met"]
-    rows = [
-        [f.name, sample(f.ours), f.unit, sample(f.peer), ratio(f), target(f), verdict(f)]
-        for f in figures
-    ]
+    columns = ["", "p50", "p99", "unit", "ratio", "target", "met"]
+    rows = []
+    for f in figures:
+        cells = [number(f.ours.median), number(f.ours.p99), f.unit]
+        rows.append([f.name, *cells, ratio(f), target(f), verdict(f)])
+        for name, peer in f.peers.items():
+            rows.append([f"    {name}", number(peer.median), number(peer.p99), "", "", "", ""])
     return table(columns, rows)

@@ -54,15 +54,30 @@ def test_exits_of_both_stand_side_by_side_with_ours_in_order():
 
 
 def test_every_question_belongs_to_one_topic_that_says_how_it_is_answered():
-    topics = questions.topics(list(questions.ALL))
+    topics = questions.topics(questions.QUESTIONS)
     assert sorted(name for topic in topics for name in topic.questions) == sorted(questions.ALL)
     assert all(topic.heading.endswith("?") and topic.method for topic in topics)
-    assert [topic.questions for topic in questions.topics(["net", "start"])] == [["start"], ["net"]]
+    some = questions.topics(questions.chosen(["net", "start"]))
+    assert [topic.questions for topic in some] == [["start"], ["net"]]
 
 
-def test_questions_are_chosen_by_name_or_by_topic():
-    assert questions.chosen(["vsock", "disk"]) == ["disk", "vsock"]
-    assert questions.chosen(["memory", "traffic"]) == ["net", "disk", "vsock", "memory"]
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (["vsock", "disk"], ["disk", "vsock"]),
+        (["memory", "traffic"], ["memory", "disk", "net", "vsock"]),
+    ],
+)
+def test_questions_are_chosen_by_name_or_by_topic(words, names):
+    assert [question.name for question in questions.chosen(words)] == names
+
+
+def test_everything_is_asked_where_nothing_is_named_and_fits_a_quarter_of_an_hour():
+    everything = questions.chosen([])
+    assert everything == questions.QUESTIONS
+    alone = sum(question.budget_s for question in everything if question.alone)
+    shared = sum(question.budget_s for question in everything if not question.alone)
+    assert alone + shared / 2 <= 15 * 60
 
 
 @pytest.mark.parametrize("stays", [False, True])

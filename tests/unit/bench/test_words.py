@@ -19,11 +19,15 @@ def test_numbers_have_three_digits_that_count(value, text):
     assert words.number(value) == text
 
 
-def test_a_sample_shows_its_range_where_it_has_one():
-    assert words.sample(Sample.of([1, 2, 4]), with_range=True) == "2 (1 to 4)"
-    assert words.sample(Sample.of([2, 2]), with_range=True) == "2"
-    assert words.sample(Sample.of([1, 2, 4])) == "2"
-    assert words.sample(None) == ""
+def test_a_sample_shows_its_tail_where_it_has_one():
+    assert words.sample(Sample.of([1, 2, 4])) == "2 (p99 4)"
+    assert words.sample(Sample.of([2, 2])) == "2"
+    assert words.sample(Sample.of([3])) == "3"
+
+
+def test_a_target_may_bound_the_tail_too():
+    figure = Figure("q", "pause", "ms", Sample.of([1, 9]), target=2, absolute=True, target_p99=5)
+    assert words.target(figure) == "at most 2 ms, p99 at most 5 ms"
 
 
 def test_the_terminal_has_a_line_for_each_figure_with_its_columns_aligned():
@@ -32,7 +36,8 @@ def test_the_terminal_has_a_line_for_each_figure_with_its_columns_aligned():
         Figure("q", "reads", "reads/s", Sample.of([1000]), higher_is_better=True),
     ]
     assert words.terminal(figures).splitlines() == [
-        "       pyrovm     unit  peer  ratio             target  met",
-        "boot       10       ms     8   1.25  at most 1.1 times   NO",
-        "reads    1000  reads/s",
+        "           p50   p99     unit  ratio             target  met",
+        "boot        10    10       ms   1.25  at most 1.1 times   NO",
+        "    QEMU     8     8",
+        "reads     1000  1000  reads/s",
     ]

@@ -1,76 +1,76 @@
-"""The questions, by the names that ``pyrovm bench`` knows them by.
+"""The questions, by the names that ``pyrovm bench`` knows them by, and the topics they belong to.
 
-Each is a function that takes a :data:`~bench.progress.Show` and returns an
-:class:`~bench.figures.Answer`.  ``ALONE`` are those that measure time on the wall: nothing else
-runs beside them.  The others count, so two of them may.
+Each is a function that takes :class:`~pyrovm.bench.terms.Terms` and returns an
+:class:`~pyrovm.bench.figures.Answer`.  Those that measure time on the wall have the machine for
+themselves (``alone``); two of those that count may be answered at once.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Collection
 from functools import partial
 from types import ModuleType
 
 from pyrovm.bench.figures import Answer
-from pyrovm.bench.progress import Show
 from pyrovm.bench.questions import boot, exits, memory, programs, start, traffic
 from pyrovm.bench.questions.programs import memory as program_memory
 from pyrovm.bench.questions.programs import server, speed
 from pyrovm.bench.questions.programs import start as program_start
 from pyrovm.bench.results import Topic
-
-Question = Callable[[Show], Answer]
-
-ALONE: dict[str, Question] = {
-    "start": start.answer,
-    "programs-start": program_start.answer,
-    "programs-speed": speed.answer,
-    "programs-server": server.answer,
-    "programs-memory": program_memory.answer,
-    "boot-lean": partial(boot.answer, "lean", counted=False),
-    "boot-cloud": partial(boot.answer, "cloud", counted=False),
-}
-SHARED: dict[str, Question] = {
-    "boot-lean-counted": partial(boot.answer, "lean", counted=True),
-    "boot-cloud-counted": partial(boot.answer, "cloud", counted=True),
-    "net": traffic.net,
-    "disk": traffic.disk,
-    "vsock": traffic.vsock,
-    "exits": exits.answer,
-    "memory": memory.answer,
-}
-ALL = ALONE | SHARED
-
-_TOPICS: dict[str, tuple[ModuleType, list[str]]] = {
-    "start": (start, ["start"]),
-    "programs": (
-        programs,
-        ["programs-start", "programs-speed", "programs-server", "programs-memory"],
-    ),
-    "boot": (boot, ["boot-lean", "boot-cloud", "boot-lean-counted", "boot-cloud-counted"]),
-    "exits": (exits, ["exits"]),
-    "memory": (memory, ["memory"]),
-    "traffic": (traffic, ["disk", "net", "vsock"]),
-}
-NAMES = sorted({*_TOPICS, *ALL})
+from pyrovm.bench.terms import Terms
 
 
-def chosen(words: Collection[str]) -> list[str]:
-    """The questions that ``words`` name, one by one or by their topics, in the order of ``ALL``."""
-    wanted = {*words}
-    for name, (_, members) in _TOPICS.items():
-        if name in words:
-            wanted.update(members)
-    return [name for name in ALL if name in wanted]
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """What can be asked; ``budget_s`` is the time in which it wants to be answered."""
+
+    name: str
+    topic: ModuleType  # whose docstring is the heading, and how it is measured
+    answer: Callable[[Terms], Answer]
+    budget_s: float
+    alone: bool = True
 
 
-def topics(names: Collection[str]) -> list[Topic]:
-    """How the questions ``names`` are answered, as the modules' docstrings tell."""
-    found = []
-    for topic, (module, members) in _TOPICS.items():
-        asked = [name for name in members if name in names]
-        heading, _, method = inspect.cleandoc(module.__doc__ or "").partition("\n")
-        if asked:
-            found.append(Topic(topic, heading, method.strip(), asked))
-    return found
+QUESTIONS = [
+    Question("start", start, start.answer, 15),
+    Question("programs-start", programs, program_start.answer, 40),
+    Question("programs-speed", programs, speed.answer, 40),
+    Question("programs-server", programs, server.answer, 50),
+    Question("programs-memory", programs, program_memory.answer, 30),
+    Question("boot-lean", boot, partial(boot.answer, "lean", counted=False), 60),
+    Question("boot-cloud", boot, partial(boot.answer, "cloud", counted=False), 60),
+    Question("boot-lean-counted", boot, partial(boot.answer, "lean", counted=True), 60, False),
+    Question("boot-cloud-counted", boot, partial(boot.answer, "cloud", counted=True), 60, False),
+    Question("exits", exits, exits.answer, 60, False),
+    Question("memory", memory, memory.answer, 30, False),
+    Question("disk", traffic, traffic.disk, 60, False),
+    Question("net", traffic, traffic.net, 60, False),
+    Question("vsock", traffic, traffic.vsock, 60, False),
+]
+ALL = {question.name: question for question in QUESTIONS}
+
+
+def _topic_of(question: Question) -> str:
+    return question.topic.__name__.rpartition(".")[2].replace("_", "-")
+
+
+TOPICS = [*dict.fromkeys(map(_topic_of, QUESTIONS))]
+NAMES = sorted({*TOPICS, *ALL})
+
+
+def chosen(words: Collection[str]) -> list[Question]:
+    """The questions that ``words`` name, one by one or by their topics, all if there are none."""
+    return [q for q in QUESTIONS if not words or q.name in words or _topic_of(q) in words]
+
+
+def topics(asked: Collection[Question]) -> list[Topic]:
+    """How the questions are answered, as the modules' docstrings tell."""
+    found: dict[str, Topic] = {}
+    for question in asked:
+        heading, _, method = inspect.cleandoc(question.topic.__doc__ or "").partition("\n")
+        name = _topic_of(question)
+        topic = found.setdefault(name, Topic(name, heading, method.strip(), []))
+        topic.questions.append(question.name)
+    return sorted(found.values(), key=lambda topic: TOPICS.index(topic.name))

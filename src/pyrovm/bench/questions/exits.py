@@ -10,8 +10,8 @@ from typing import Any
 
 from pyrovm.bench import guests, labs
 from pyrovm.bench.figures import Answer, Detail, Figure, Sample
-from pyrovm.bench.progress import Show
 from pyrovm.bench.questions.boot import QEMU
+from pyrovm.bench.terms import Terms
 
 Exit = tuple[str, str, int]  # reason, access, how often
 
@@ -57,7 +57,7 @@ def purpose(reason: str, access: str) -> str:
     return f"unknown ({direction})"
 
 
-def answer(show: Show) -> Answer:
+def answer(terms: Terms) -> Answer:
     """Boot every kernel there is, serial off and on."""
     found = Answer()
     for flavour, kernel in guests.available().items():
@@ -68,7 +68,7 @@ def answer(show: Show) -> Answer:
                 {"serial": serial, "args": guests.args(serial=serial)},
                 assets={"kernel": kernel.vmlinux, "initrd": guests.tiny_initrd()},
                 counted=False,
-                show=lambda text, title=title: show(f"{title}: {text}"),  # type: ignore[misc]
+                show=lambda text, title=title: terms.show(f"{title}: {text}"),  # type: ignore[misc]
             )
             counts = {
                 vmm: sum(number for _, _, number in seen[vmm]["exits"])

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from pyrovm.bench import guests, labs
 from pyrovm.bench.figures import Answer, Figure, Sample
-from pyrovm.bench.progress import Show
 from pyrovm.bench.questions.boot import QEMU
+from pyrovm.bench.terms import Terms
 
 MEMORY_MIB = 128
 ROUNDS = 3
 
 
-def answer(show: Show) -> Answer:
+def answer(terms: Terms) -> Answer:
     """Measure with whatever kernel there is."""
     found = Answer()
     kernels = guests.available()
@@ -23,13 +23,17 @@ def answer(show: Show) -> Answer:
         found.skipped.append("memory: no kernel in the cache (pyrovm kernel fetch)")
         return found
     flavour, kernel = next(iter(kernels.items()))
-    plan = {"args": guests.args(serial=True) + " quiet", "memory_mib": MEMORY_MIB, "rounds": ROUNDS}
+    plan = {
+        "args": guests.args(serial=True) + " quiet",
+        "memory_mib": MEMORY_MIB,
+        "rounds": terms.count(ROUNDS, 1),
+    }
     seen = labs.ask(
         "memory",
         plan,
         assets={"kernel": kernel.vmlinux, "initrd": guests.tiny_initrd(stays=True)},
         counted=False,
-        show=show,
+        show=terms.show,
     )
     for what in ("private", "proportional"):
         found.figures.append(

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pyrovm
 from pyrovm.bench.figures import Answer, Detail, Figure, Sample
-from pyrovm.bench.progress import Show
+from pyrovm.bench.terms import Terms
 
 TARGET_MS = 25.0
 ROUNDS = 21
@@ -129,7 +129,7 @@ def imports_until_bind() -> dict[str, int]:
     return {name: own for name, own in seen.items() if name not in before}
 
 
-def answer(show: Show) -> Answer:
+def answer(terms: Terms) -> Answer:
     """Start it again and again, both ways by turns."""
     command = Path(sys.executable).with_name("pyrovm-firecracker")
     ways = {"isolated Python (-I -S), as the SDK starts it": [*_BARE, "-c", _ENTRY]}
@@ -141,8 +141,7 @@ def answer(show: Show) -> Answer:
     times: dict[str, list[float]] = {name: [] for name in ways}
     bare: list[float] = []
     runs: list[dict[str, int]] = []
-    for number in range(ROUNDS + 1):
-        show(f"round {number} of {ROUNDS}" if number else "warming up")
+    for number in terms.rounds(ROUNDS + 1, "start"):
         took = {name: cpu_ms(argv) for name, argv in ways.items()}
         idle, imports = interpreter_ms(), imports_until_bind()
         if number:  # the first one has filled the caches

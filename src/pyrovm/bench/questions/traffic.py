@@ -14,8 +14,8 @@ from typing import Any
 
 from pyrovm.bench import guests, labs
 from pyrovm.bench.figures import Answer, Figure, Sample
-from pyrovm.bench.progress import Show
 from pyrovm.bench.questions.boot import QEMU
+from pyrovm.bench.terms import Terms
 
 ROUNDS = 1  # the clock counts: another one would say the same within a percent
 DISK_MIB = 128
@@ -31,14 +31,14 @@ _PATTERNS = {
 }
 
 
-def disk(show: Show) -> Answer:
+def disk(terms: Terms) -> Answer:
     """virtio-block: both engines, beside QEMU's threads and io_uring."""
     plan = []
     for engine in ("Sync", "Async"):
         for vmm in ("pyrovm", "qemu"):
             devices = {"drive": "/dev/ram0", "engine": engine}
             plan.append(_guest(vmm, f"{vmm} {engine}", ["disk"], devices))
-    seen = _measure(plan, show, disk_mib=DISK_MIB)
+    seen = _measure(plan, terms, disk_mib=DISK_MIB)
     if isinstance(seen, Answer):
         return seen
     found = Answer()
@@ -50,7 +50,7 @@ def disk(show: Show) -> Answer:
     return found
 
 
-def net(show: Show) -> Answer:
+def net(terms: Terms) -> Answer:
     """virtio-net on a tap: TCP, frames moved by the VMM, or by the kernel (vhost-net)."""
     servers = [
         ["tcp", "10.0.0.1", "5001", "recv", str(STREAM_MIB)],
@@ -62,7 +62,7 @@ def net(show: Show) -> Answer:
             name = f"{vmm} vhost" if vhost else vmm
             devices = {"tap": "tap0", "vhost": vhost}
             plan.append(_guest(vmm, name, ["tcp", str(STREAM_MIB)], devices, servers))
-    seen = _measure(plan, show, tap=True)
+    seen = _measure(plan, terms, tap=True)
     if isinstance(seen, Answer):
         return seen
     found = Answer()
@@ -73,7 +73,7 @@ def net(show: Show) -> Answer:
     return found
 
 
-def vsock(show: Show) -> Answer:
+def vsock(terms: Terms) -> Answer:
     """Streams to the host: by Unix sockets, and by the kernel, which is all that QEMU has."""
     directions = {"5001": "recv", "5002": "send"}
     local = [["unix", f"FOLDER/vsock_{p}", p, d, str(STREAM_MIB)] for p, d in directions.items()]
@@ -84,7 +84,7 @@ def vsock(show: Show) -> Answer:
         _guest("pyrovm", "pyrovm vhost", job, {"vsock": "vhost"}, kernel),
         _guest("qemu", "qemu", job, {"vsock": "vhost"}, kernel),
     ]
-    seen = _measure(plan, show)
+    seen = _measure(plan, terms)
     if isinstance(seen, Answer):
         return seen
     found = Answer()
@@ -104,7 +104,7 @@ def _guest(
     return {"vmm": vmm, "name": name, "job": job, "devices": devices, "servers": servers or []}
 
 
-def _measure(plan: list[dict[str, Any]], show: Show, **more: Any) -> Any:
+def _measure(plan: list[dict[str, Any]], terms: Terms, **more: Any) -> Any:
     """The rates that the guests of ``plan`` measured, or an answer that says why not."""
     kernels = guests.available()
     if not kernels:
@@ -120,7 +120,7 @@ def _measure(plan: list[dict[str, Any]], show: Show, **more: Any) -> Any:
             "load": guests.load_program(),
         },
         counted=True,
-        show=show,
+        show=terms.show,
     )
 
 

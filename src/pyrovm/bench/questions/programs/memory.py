@@ -13,8 +13,8 @@ from pathlib import Path
 import pyrovm
 from pyrovm.bench import programs
 from pyrovm.bench.figures import Answer, Figure, Sample
-from pyrovm.bench.progress import Show
 from pyrovm.bench.smaps import read_smaps
+from pyrovm.bench.terms import Terms
 from pyrovm.image import index
 from pyrovm.libos import build
 
@@ -103,11 +103,11 @@ def _many(hello: str, count: int) -> Iterator[int]:
                 os.close(fd)
 
 
-def answer(show: Show) -> Answer:
+def answer(terms: Terms) -> Answer:
     """On disk, one, many."""
     found = Answer()
     hello = programs.compiled("hello", programs.MUSL)
-    show("images")
+    terms.show("images")
     found.figures.append(_image(hello))
     programs.timed(programs.in_vm(hello))  # bytecode is made now, if it was not
     python = [programs.interpreter(), "-c", PYTHON]
@@ -115,21 +115,22 @@ def answer(show: Show) -> Answer:
         ("static hello", [hello, "stay"], PRIVATE_KIB),
         ("Python's hello", python, None),
     ):
-        show(name)
+        terms.show(name)
         vm, plain = _one(words)
         private = _figure(f"{name}: VMM and guest, private", [vm[0]], [plain[0]])
         if target:
             private = Figure(**{**vars(private), "target": target, "absolute": True})
         found.figures.append(private)
         found.figures.append(_figure(f"{name}: VMM and guest, proportional", [vm[1]], [plain[1]]))
-    show(f"{VMS} VMs")
-    with _many(hello, VMS) as alive:
-        helpers = [pid for pid in children(os.getpid()) if len(children(pid)) >= VMS]
-        if alive != VMS or len(helpers) != 1:
-            raise RuntimeError(f"{alive} of {VMS} VMs live")
+    vms = terms.count(VMS, 20)
+    terms.show(f"{vms} VMs")
+    with _many(hello, vms) as alive:
+        helpers = [pid for pid in children(os.getpid()) if len(children(pid)) >= vms]
+        if alive != vms or len(helpers) != 1:
+            raise RuntimeError(f"{alive} of {vms} VMs live")
         each = [sizes(pid) for pid in children(helpers[0])]
     note = f"all {sum(pss for _, pss in each) >> 10} MiB, proportional; started by pyrovm.run"
     for index_, what in enumerate(("private", "proportional")):
-        figure = _figure(f"{VMS} VMs alive: each, {what}", [pair[index_] for pair in each])
+        figure = _figure(f"{vms} VMs alive: each, {what}", [pair[index_] for pair in each])
         found.figures.append(Figure(**{**vars(figure), "note": note if index_ else ""}))
     return found

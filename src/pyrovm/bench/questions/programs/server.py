@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pyrovm.bench import programs
 from pyrovm.bench.figures import Answer, Figure, Sample
-from pyrovm.bench.progress import Show
+from pyrovm.bench.terms import Terms
 from pyrovm.guest import programs as tools
 
 QUESTION = "programs-server"
@@ -120,7 +120,7 @@ def _load(wrk: str, port: int, server: int) -> Load:
     return dataclasses.replace(load, cpu_us=(_cpu_us(server) - before) / load.requests)
 
 
-def answer(show: Show) -> Answer:
+def answer(terms: Terms) -> Answer:
     """Both servers, each in a VM and as a plain process by turns."""
     found = Answer()
     wrk = tools.find("wrk")
@@ -133,9 +133,8 @@ def answer(show: Show) -> Answer:
     }
     for name, words in servers.items():
         seen: dict[bool, list[Load]] = {True: [], False: []}
-        for number in range(ROUNDS):
+        for _ in terms.rounds(ROUNDS, name, quick=1, share=1 / len(servers)):
             for is_vm in (True, False):
-                show(f"{name}: round {number + 1} of {ROUNDS}, {'VM' if is_vm else 'process'}")
                 port = _free_port()
                 argv = [*words, str(port)]
                 if is_vm:

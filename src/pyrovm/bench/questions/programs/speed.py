@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pyrovm.bench import programs
 from pyrovm.bench.figures import Answer, Figure, Sample
-from pyrovm.bench.progress import Show
+from pyrovm.bench.terms import Terms
 from pyrovm.bench.words import number
 
 QUESTION = "programs-speed"
@@ -34,15 +34,14 @@ def parse(output: str) -> Iterator[tuple[str, float, float]]:
         yield name, float(median), float(least)
 
 
-def answer(show: Show) -> Answer:
+def answer(terms: Terms) -> Answer:
     """All loops, in a VM and as a plain process by turns."""
     loops = programs.compiled("loops")
     vm = programs.in_vm(loops)
     programs.timed(vm)  # its image is made now, if it was not
     medians: dict[tuple[str, bool], list[float]] = {}
     leasts: dict[tuple[str, bool], float] = {}
-    for done in range(ROUNDS):
-        show(f"round {done + 1} of {ROUNDS}")
+    for _ in terms.rounds(ROUNDS, "loops", quick=1):
         for argv in (vm, [loops]):
             for name, median, least in parse(programs.timed(argv).output):
                 key = name, argv is vm

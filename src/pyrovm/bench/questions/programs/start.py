@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pyrovm
 from pyrovm.bench import programs
 from pyrovm.bench.figures import Answer, Figure, Sample
-from pyrovm.bench.progress import Show
+from pyrovm.bench.terms import Terms
 
 QUESTION = "programs-start"
 COLD_MS, VMM_MS, GUEST_MS, WARM_MS, RUNS_A_SECOND, PYTHON_TIMES = 60, 3, 1, 10, 50, 1.5
@@ -23,16 +23,16 @@ LOOP_S = 2.0  # for counting runs a second
 PLAIN = "a plain process"
 
 
-def answer(show: Show) -> Answer:
+def answer(terms: Terms) -> Answer:
     """Cold, warm, in parts; hello and Python."""
     hello = programs.compiled("hello", programs.MUSL)
-    show("images")
+    terms.show("images")
     programs.timed(programs.in_vm(hello))  # made now, if it was not
     found = Answer()
-    found.figures += _cold(show, hello)
-    found.figures += _parts(show, hello, found.skipped)
-    found.figures += _warm(show, hello)
-    found.figures += _python(show)
+    found.figures += _cold(terms, hello)
+    found.figures += _parts(terms, hello, found.skipped)
+    found.figures += _warm(terms, hello)
+    found.figures += _python(terms)
     return found
 
 
@@ -45,10 +45,9 @@ def _absolute(figure: Figure, target: float) -> Figure:
     return dataclasses.replace(figure, target=target, absolute=True)
 
 
-def _cold(show: Show, hello: str) -> list[Figure]:
+def _cold(terms: Terms, hello: str) -> list[Figure]:
     vm, plain = [], []
-    for number in range(COLD):
-        show(f"hello, cold: round {number + 1} of {COLD}")
+    for _ in terms.rounds(COLD, "hello, cold", share=0.25):
         vm.append(programs.timed(programs.in_vm(hello)))
         plain.append(programs.timed([hello]))
     first = [ran.first_ms for ran in vm], [ran.first_ms for ran in plain]
@@ -83,12 +82,11 @@ def ns_at(tsc: int, before: Clock, after: Clock) -> float:
     return before.ns + share * (after.ns - before.ns)
 
 
-def _parts(show: Show, hello: str, skipped: list[str]) -> list[Figure]:
+def _parts(terms: Terms, hello: str, skipped: list[str]) -> list[Figure]:
     opened: list[float] = []
     cpu: list[float] = []
     guest: list[float] = []
-    for number in range(PARTS):
-        show(f"hello, its parts: round {number + 1} of {PARTS}")
+    for _ in terms.rounds(PARTS, "hello, its parts", share=0.25):
         before = host_clock(hello)
         argv = [sys.executable, "-m", "pyrovm.bench.once", hello, "when"]
         done = subprocess.run(
@@ -158,16 +156,14 @@ def runs_a_second(run: Callable[[], object]) -> float:
         return sum(pool.map(loop, range(2))) / (time.monotonic() - begin)
 
 
-def _warm(show: Show, hello: str) -> list[Figure]:
+def _warm(terms: Terms, hello: str) -> list[Figure]:
     vm, plain = [], []
-    show("hello, warm")
-    for _ in range(WARM):
+    for _ in terms.rounds(WARM, "hello, warm", share=0.25):
         vm.append(first_byte_ms(lambda fd: pyrovm.run([hello], stdout=fd, check=True)))
         plain.append(first_byte_ms(lambda fd: subprocess.run([hello], stdout=fd, check=True)))
     null = subprocess.DEVNULL
     rates: tuple[list[float], list[float]] = ([], [])
-    for number in range(3):
-        show(f"hello, runs a second: round {number + 1} of 3")
+    for _ in terms.rounds(3, "hello, runs a second", quick=1):
         rates[0].append(runs_a_second(lambda: pyrovm.run([hello], stdout=null, check=True)))
         rates[1].append(runs_a_second(lambda: subprocess.run([hello], stdout=null, check=True)))
     rate = _figure("pyrovm.run of hello, two threads", "runs/s", *rates)
@@ -177,14 +173,13 @@ def _warm(show: Show, hello: str) -> list[Figure]:
     ]
 
 
-def _python(show: Show) -> list[Figure]:
+def _python(terms: Terms) -> list[Figure]:
     # Without site, so that both import the same modules: the image has none of this machine's.
     python = [programs.interpreter(), "-S", "-c", "print('hello')"]
-    show("Python: its image")
+    terms.show("Python: its image")
     pyrovm.run(python, stdout=subprocess.DEVNULL, check=True)
     commands, calls, plain = [], [], []
-    for number in range(PYTHON):
-        show(f"Python: round {number + 1} of {PYTHON}")
+    for _ in terms.rounds(PYTHON, "Python", share=0.25):
         commands.append(programs.timed(programs.in_vm(*python)))
         begin = time.perf_counter_ns()
         pyrovm.run(python, stdout=subprocess.PIPE, check=True)
