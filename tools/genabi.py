@@ -225,7 +225,7 @@ MODULES = {
         ],
     },
     "userfaultfd": {
-        "headers": ["linux/userfaultfd.h", "asm/unistd.h"],
+        "headers": ["linux/ioctl.h", "linux/userfaultfd.h", "asm/unistd.h"],
         "about": "Page faults served by user space (Documentation/admin-guide/mm/userfaultfd.rst).",
         "structs": [
             "uffdio_api",
