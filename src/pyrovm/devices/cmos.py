@@ -27,6 +27,14 @@ class Cmos:
         self._now = now
         self._index = 0
 
+    def state(self) -> dict[str, int]:
+        """The chosen register, as plain data."""
+        return {"index": self._index}
+
+    def restore(self, state: dict[str, int]) -> None:
+        """Take over a saved choice."""
+        self._index = state["index"] & 0x7F
+
     def read(self, offset: int, size: int) -> int:
         """A guest's read of one byte; the index cannot be read back."""
         if offset != DATA or size != 1:

@@ -144,6 +144,11 @@ class I8042:
         self._buffer.clear()
         self._status &= ~STATUS_OUTPUT_FULL
 
+    def restored(self) -> None:
+        """Interrupt once more for what waits: the one before the save may have been lost."""
+        if self._buffer:
+            self._keyboard_interrupt()
+
     def state(self) -> dict[str, Any]:
         """Registers and unread keys, as plain data."""
         return {

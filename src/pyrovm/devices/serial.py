@@ -252,3 +252,8 @@ class Serial:
         self._thr_empty_pending = bool(state["thr_empty_pending"])
         self._received = bytearray(state["received"])
         self._note_plain()
+
+    def restored(self) -> None:
+        """Interrupt once more for what waits: the one before the save may have been lost."""
+        if self._thr_empty_pending or (self._received and self._ier & IER_RECEIVED):
+            self._raise_irq()

@@ -71,6 +71,9 @@ class VsockDevice(VirtioDevice):
         self.guest_cid = state["guest_cid"] & 0xFFFF_FFFF_FFFF_FFFF
         self._reset_mark = state["reset_mark"]
 
+    def prepare_save(self) -> None:
+        self.reset_transport()
+
     def reset_transport(self) -> None:
         """Tell the guest that all connections are gone; before a snapshot is taken.
 

@@ -20,6 +20,9 @@ class Mapping:
 
     ``view`` is all of it as bytes; ``address`` is the hva for KVM; ``size`` is in bytes.
     ``file`` is the (descriptor, offset) under which another process can map the same memory.
+    ``origin`` and ``base`` say what pages are that nobody has touched: zeros (``anonymous``), what
+    the file ``base`` has at an offset (``shared``; ``private`` where writes do not go there), what
+    a page-fault handler brings (``served``).
     """
 
     def __init__(
@@ -29,9 +32,11 @@ class Mapping:
         skip: int = 0,
         file: tuple[int, int] | None = None,
         *,
-        is_private_file: bool = False,
+        origin: str = "",
+        base: tuple[int, int] | None = None,
     ) -> None:
-        self._is_private_file = is_private_file
+        self.origin = origin or ("shared" if file else "anonymous")
+        self.base = base or file
         self._mmap = memory
         self._skip = skip
         self.file = file
@@ -49,7 +54,7 @@ class Mapping:
         Raises:
             OSError: the host keeps it.
         """
-        if self._is_private_file:
+        if self.origin == "private":
             # Dropped pages would come back from the file, with what it says of them.
             from pyrovm.host.libc import map_fixed
 
@@ -152,7 +157,8 @@ def file(fd: int, size: int, *, offset: int = 0, writable: bool = True, shared: 
         return Mapping(
             mmap.mmap(fd, size, flags, mmap.PROT_READ | mmap.PROT_WRITE, offset=offset),
             size,
-            is_private_file=not flags & mmap.MAP_SHARED,
+            origin="shared" if flags & mmap.MAP_SHARED else "private",
+            base=(fd, offset),
         )
     except (OSError, ValueError) as error:
         if not isinstance(error, OSError):

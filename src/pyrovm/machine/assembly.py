@@ -246,6 +246,7 @@ def _place_hotplug(machine: Machine, device: VirtioMem, high: HighMemory) -> Non
     slots = HotplugRam(
         machine.ram,
         gpa,
+        blocks.total_size,
         blocks.slot_size,
         lambda: machine.memory_changed(device),
     )

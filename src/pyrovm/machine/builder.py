@@ -166,7 +166,7 @@ class _Builder(Parts):
             template=self.cpu_template(),
             tells_frequency=not self.kind.is_linux,
         )
-        machine.cpu_model = model
+        machine.template_msrs = [modifier.addr for modifier in model.msr_modifiers]
         for vcpu in vcpus:
             configure_vcpu(
                 vcpu,

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from _thread import LockType
     from collections.abc import Callable
 
+    from pyrovm.devices.cmos import Cmos
     from pyrovm.devices.i8042 import I8042
     from pyrovm.devices.serial import Serial
     from pyrovm.devices.vmclock import VmClock
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
     from pyrovm.kvm.vm import Vm
     from pyrovm.machine.bus import Bus
     from pyrovm.machine.console import SerialInput, SerialOutput
+    from pyrovm.machine.dirty import DirtyPages
     from pyrovm.machine.loop import EventLoop
     from pyrovm.machine.ram import Ram
-    from pyrovm.machine.vcpu_setup import CpuModel
     from pyrovm.machine.vcpu_thread import VcpuOutcome, VcpuThread
     from pyrovm.machine.virtio_slot import VirtioSlot
     from pyrovm.virtio.device import VirtioDevice
@@ -55,17 +56,28 @@ class Machine:
         self.serial_lock: LockType
         self.i8042: I8042
         self.i8042_lock: LockType
+        self.cmos: Cmos | None = None  # of a PC, for kernels other than Linux
         self.output: SerialOutput | None = None
         self.input: SerialInput | None = None
         self.slots: list[VirtioSlot] = []
         self.threads: list[VcpuThread] = []
         self.vmgenid: VmGenId
         self.vmclock: VmClock
-        self.cpu_model: CpuModel
+        self.template_msrs: list[int] = []  # what a CPU template has changed, for snapshots
         self.timeline: dict[str, int] = {}
         self.stopped: StopReason | None = None
         self.is_paused = False
+        self._dirty: DirtyPages | None = None
         self._closers: list[Callable[[], object]] = []
+
+    @property
+    def dirty(self) -> DirtyPages | None:
+        """What has changed since the last snapshot, where that is tracked."""
+        if self._dirty is None and self.ram.track_dirty_pages:
+            from pyrovm.machine.dirty import DirtyPages
+
+            self._dirty = DirtyPages(self.vm, self.ram)
+        return self._dirty
 
     def on_close(self, closer: Callable[[], object]) -> None:
         """Have ``closer`` called by :meth:`close`, in reverse order."""
@@ -84,6 +96,15 @@ class Machine:
         self.mark("first guest instruction")
         for thread in self.threads:
             thread.resume()
+
+    def start_paused(self) -> None:
+        """Start all threads without letting a vCPU run; :meth:`resume` does, the first time too.
+
+        The devices' slots stand still already.
+        """
+        self.is_paused = True
+        for thread in self.threads:
+            thread.start()
 
     def pause(self) -> None:
         """Stop every vCPU between two instructions, then every device; idempotent.
@@ -117,6 +138,7 @@ class Machine:
                 thread.vcpu.kvmclock_ctrl()
             except HostError:
                 without_clock += 1
+        self.mark("first guest instruction")
         for thread in self.threads:
             thread.resume()
         return without_clock

@@ -26,7 +26,8 @@ def attach_pc_devices(machine: Machine) -> None:
         machine.power_off("the guest powered off")
 
     bus = machine.bus
-    bus.add_ports(CMOS, CMOS_PORTS, Cmos(time))
+    machine.cmos = Cmos(time)
+    bus.add_ports(CMOS, CMOS_PORTS, machine.cmos)
     bus.add_ports(PCI_CONFIG, PCI_CONFIG_PORTS, pc_ports.EmptyPorts())
     bus.add_ports(pc_ports.DEBUG_EXIT, 1, pc_ports.DebugExit(ended))
     bus.add_ports(pc_ports.PM1_CONTROL, 2, pc_ports.PowerButton(power_off))

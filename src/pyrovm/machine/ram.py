@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
-
 from pyrovm.abi.kvm import KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY
 from pyrovm.arch.x86.layout import ram_ranges
 from pyrovm.errors import ConfigError, HostError
@@ -12,19 +10,33 @@ from pyrovm.memory.guest_memory import GuestMemory, Region
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from pyrovm.kvm.vm import Vm
+
+    MakeMapping = Callable[[int, int], Mapping]
 
 MIB = 1 << 20
 
 
 class MemorySlot:
-    """One KVM memory slot and its mapping; ``region`` is None where devices may not go."""
+    """One KVM memory slot and its mapping; ``region`` is None where devices may not go.
 
-    __slots__ = ("gpa", "mapping", "number", "readonly", "region")
+    ``saved_at`` is its offset in the memory file of a snapshot, None where it is not part of one.
+    """
+
+    __slots__ = ("gpa", "mapping", "number", "readonly", "region", "saved_at")
 
     def __init__(
-        self, number: int, gpa: int, mapping: Mapping, region: Region | None, readonly: bool
+        self,
+        number: int,
+        gpa: int,
+        mapping: Mapping,
+        region: Region | None,
+        readonly: bool,
+        saved_at: int | None = None,
     ) -> None:
+        self.saved_at = saved_at
         self.number = number
         self.gpa = gpa
         self.mapping = mapping
@@ -37,10 +49,8 @@ class MemorySlot:
         Raises:
             HostError: the host keeps them.
         """
-        # Shared pages are the file's: dropping the mapping alone would keep them.
-        advice = mmap.MADV_REMOVE if self.mapping.file else mmap.MADV_DONTNEED
         try:
-            self.mapping.advise(advice, start, size)
+            self.mapping.discard(start, size)
         except OSError as error:
             raise HostError.wrap(f"guest memory at {self.gpa + start:#x}", error) from None
 
@@ -58,7 +68,8 @@ class Ram:
         self.memory = GuestMemory([])
         self.ranges: list[tuple[int, int]] = []
         self.slots: dict[int, MemorySlot] = {}
-        self._huge_pages = "None"
+        self.hotplug: tuple[int, int] | None = None  # (gpa, size) of what may be plugged there
+        self.huge_pages = "None"
         self._shared = False
         if track_dirty_pages:
             self.memory.track_dirty(True)
@@ -71,10 +82,26 @@ class Ram:
             HostError: the mapping or the memory slot was refused.
         """
         check_host_has(size_mib)
-        self._huge_pages, self._shared = huge_pages, shared
-        self.ranges = ram_ranges(size_mib * MIB)
-        for gpa, size in self.ranges:
-            self.add(gpa, self.map_new(size))
+        self._shared = shared
+        ranges = ram_ranges(size_mib * MIB)
+        self.fill(ranges, lambda _at, size: self.map_new(size), huge_pages=huge_pages)
+
+    def fill(
+        self, ranges: Sequence[tuple[int, int]], make: MakeMapping, *, huge_pages: str
+    ) -> None:
+        """The RAM proper of mappings that ``make`` gives, perhaps with contents.
+
+        It is called with the offset in a snapshot's memory file, and the size.
+
+        Raises:
+            HostError: as ``make`` says, or the memory slot was refused.
+        """
+        self.huge_pages = huge_pages
+        self.ranges = list(ranges)
+        saved_at = 0
+        for gpa, size in ranges:
+            self.add(gpa, make(saved_at, size), saved_at=saved_at)
+            saved_at += size
 
     def map_new(self, size: int) -> Mapping:
         """Zeroed memory of the same kind as the RAM proper, ``size`` in bytes.
@@ -83,10 +110,16 @@ class Ram:
             HostError: there is not enough.
         """
         make = memfd if self._shared else anonymous
-        return make(size, huge_pages=self._huge_pages)
+        return make(size, huge_pages=self.huge_pages)
 
     def add(
-        self, gpa: int, mapping: Mapping, *, readonly: bool = False, for_devices: bool = True
+        self,
+        gpa: int,
+        mapping: Mapping,
+        *,
+        readonly: bool = False,
+        for_devices: bool = True,
+        saved_at: int | None = None,
     ) -> MemorySlot:
         """Show ``mapping`` to the guest at ``gpa``; it is closed with this slot.
 
@@ -95,7 +128,7 @@ class Ram:
         """
         number = next(n for n in range(len(self.slots) + 1) if n not in self.slots)
         flags = KVM_MEM_READONLY if readonly else 0
-        if self.track_dirty_pages and not readonly:
+        if self.track_dirty_pages and saved_at is not None:
             flags |= KVM_MEM_LOG_DIRTY_PAGES
         try:
             self._vm.set_memory(number, gpa, mapping.size, mapping.address, flags)
@@ -107,9 +140,18 @@ class Ram:
             region = Region(gpa, mapping.view, mapping.address, mapping.file)
         if region is not None:
             self.memory.add(region)
-        slot = MemorySlot(number, gpa, mapping, region, readonly)
+        slot = MemorySlot(number, gpa, mapping, region, readonly, saved_at)
         self.slots[number] = slot
         return slot
+
+    def saved_slots(self) -> list[MemorySlot]:
+        """The slots that are part of a snapshot, in the order of its memory file."""
+        found = [slot for slot in self.slots.values() if slot.saved_at is not None]
+        return sorted(found, key=lambda slot: slot.saved_at or 0)
+
+    def saved_ranges(self) -> list[tuple[int, int]]:
+        """(gpa, size) of all that a memory file has room for, one behind the other."""
+        return [*self.ranges, *([self.hotplug] if self.hotplug else [])]
 
     def remove(self, slot: MemorySlot) -> None:
         """Take a slot from the guest and free its memory."""

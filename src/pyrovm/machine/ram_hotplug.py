@@ -6,11 +6,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pyrovm.host.mapping import Mapping
     from pyrovm.machine.ram import MemorySlot, Ram
 
 
 class HotplugRam:
-    """Slots of ``slot_size`` bytes from ``gpa`` on, none of them there at first.
+    """Slots of ``slot_size`` bytes, ``total_size`` in all, from ``gpa`` on; none there at first.
 
     A slot that is not plugged is no memory at all: neither the guest nor a device can reach it.
     ``on_change`` is called after every change of what is there.
@@ -20,10 +21,12 @@ class HotplugRam:
         self,
         ram: Ram,
         gpa: int,
+        total_size: int,
         slot_size: int,
         on_change: Callable[[], object],
     ) -> None:
         self._ram = ram
+        ram.hotplug = (gpa, total_size)
         self._gpa = gpa
         self._slot_size = slot_size
         self._on_change = on_change
@@ -35,9 +38,18 @@ class HotplugRam:
         Raises:
             HostError: there is no memory for it, or KVM refused it.
         """
-        mapping = self._ram.map_new(self._slot_size)
-        self._slots[index] = self._ram.add(self._gpa + index * self._slot_size, mapping)
+        self.put(index, self._ram.map_new(self._slot_size))
         self._on_change()
+
+    def put(self, index: int, mapping: Mapping) -> None:
+        """Make slot ``index`` of a mapping that has contents, of a snapshot say.
+
+        Raises:
+            HostError: KVM refused it.
+        """
+        start = index * self._slot_size
+        saved_at = sum(size for _, size in self._ram.ranges) + start
+        self._slots[index] = self._ram.add(self._gpa + start, mapping, saved_at=saved_at)
 
     def unplug(self, index: int) -> None:
         """Take slot ``index`` away again, with all its pages.

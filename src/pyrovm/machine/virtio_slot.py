@@ -19,6 +19,7 @@ from pyrovm.virtio.mmio import VirtioMmio
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from pyrovm.kvm.vm import Vm
     from pyrovm.machine.loop import EventLoop, LoopTimer
@@ -160,6 +161,7 @@ class VirtioSlot:
         self.gsi = gsi
         self.lock = new_lock()
         self.interrupts = 0
+        self._is_restored = False
         self._vm = vm
         self._loop = loop
         self._irq = EventFd()
@@ -238,6 +240,33 @@ class VirtioSlot:
         """Deliver again, and process what has come meanwhile."""
         self.device_loop.resume()
         self.kick()
+        if self._is_restored:
+            self._is_restored = False
+            with self.lock:
+                self.transport.repeat_interrupt()
+
+    def state(self) -> dict[str, Any]:
+        """What to save of the transport, its queues and the device, which stand still.
+
+        Raises:
+            StateError: the device cannot be saved.
+        """
+        self._guarded(self.device.prepare_save)
+        with self.lock:
+            return self.transport.state()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Become what was saved and stand still; :meth:`resume` lets the device go on.
+
+        Raises:
+            GuestError: the saved queues do not fit guest memory.
+            KeyError, TypeError, ValueError: this is not a saved state of this device.
+        """
+        self.device_loop.suspend()
+        with self.lock:
+            self.transport.restore(state)
+        self._guarded(self.device.pause)
+        self._is_restored = True
 
     @property
     def cmdline(self) -> str:

@@ -164,6 +164,9 @@ class VirtioDevice:
     def close(self) -> None:
         """The VM is gone: release the backend."""
 
+    def prepare_save(self) -> None:
+        """Tell the driver what a save will cost it, while queues still work; before ``state``."""
+
     def state(self) -> dict[str, Any]:
         """What to save besides queues, features and guest memory: plain data."""
         return {}

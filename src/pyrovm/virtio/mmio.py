@@ -365,11 +365,17 @@ class VirtioMmio:
             raise ValueError(
                 f"{self.device.name}: {len(state['queues'])} queues saved, has {len(self.queues)}"
             )
+        lost = state["driver_features"] & ~self.device.features
+        if lost:
+            raise ValueError(
+                f"{self.device.name}: the driver relies on features {lost:#x}, which this device "
+                f"does not offer (it offers {self.device.features:#x})"
+            )
         self._deactivate()
         self._power_on()
         self.device.restore(state["device"])
         self._status = state["status"]
-        self._driver_features = state["driver_features"] & self.device.features
+        self._driver_features = state["driver_features"]
         self._features_sel = state["features_sel"]
         for queue, saved in zip(self.queues, state["queues"], strict=True):
             queue.restore(saved)
@@ -381,3 +387,8 @@ class VirtioMmio:
         self.broken = state["broken"]
         if self._status == DRIVER_OK:
             self._activate()
+
+    def repeat_interrupt(self) -> None:
+        """Interrupt again for what the driver has not acknowledged: a save may lose an edge."""
+        if self.page[VIRTIO_MMIO_INTERRUPT_STATUS]:
+            self._raise_irq()

@@ -1,0 +1,61 @@
+"""Snapshots into files: a paused machine's state and memory, both or none."""
+
+from __future__ import annotations
+
+from pyrovm.machine.saving import save_machine
+from pyrovm.snapshot import state
+from pyrovm.snapshot.memory import Layout, Source, prepare_diff, prepare_full
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyrovm.config.snapshot import SnapshotCreateParams
+    from pyrovm.machine.machine import Machine
+    from pyrovm.snapshot.memory import MemoryFile
+
+DIFF = "Diff"
+
+
+def create_snapshot(
+    machine: Machine, config: dict[str, Any], params: SnapshotCreateParams
+) -> MemoryFile:
+    """Save ``machine``, configured as ``config`` says, as ``params`` ask for; what was written.
+
+    Raises:
+        StateError: the machine runs, or has a device that cannot be saved.
+        HostError: a file cannot be written, or KVM did not tell its state.  The machine can go on,
+            and what was under the files' names before is there still.
+    """
+    sections = save_machine(machine)
+    ram = machine.ram
+    layout = Layout(
+        ram.saved_ranges(), huge_pages=ram.huge_pages, snapshot_type=params.snapshot_type
+    )
+    sections |= {"config": config, "memory": layout.to_json()}
+    slots = ram.saved_slots()
+    sources = []
+    for slot in slots:
+        mapping = slot.mapping
+        assert slot.saved_at is not None
+        sources.append(
+            Source(mapping.view, mapping.address, slot.saved_at, mapping.origin, mapping.base)
+        )
+    dirty = machine.dirty
+    if dirty is not None:
+        dirty.collect()
+    if params.snapshot_type == DIFF:
+        changed = None if dirty is None else [dirty.ranges(slot) for slot in slots]
+        memory = prepare_diff(params.mem_file_path, layout.size, sources, changed)
+    else:
+        memory = prepare_full(params.mem_file_path, layout.size, sources)
+    try:
+        with state.prepare(params.snapshot_path, "machine", sections) as part:
+            memory.publish()
+            part.publish()
+    except BaseException:
+        memory.discard()
+        raise
+    if dirty is not None:
+        dirty.forget()
+    return memory
