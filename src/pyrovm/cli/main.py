@@ -19,6 +19,7 @@ COMMANDS = {
     "image": ("image", "the images of this machine: list, inspect, export"),
     "doctor": ("doctor", "say what this host can do, and what is missing"),
     "kernel": ("kernel", "fetch or build guest kernels"),
+    "launcher": ("launcher", "a daemon that has VMs started in milliseconds"),
     "lab": ("lab", "a software-emulated KVM host for machines that have none"),
     "bench": ("bench", "measure pyrovm, and its peers on the same machine beside it"),
     "demo": ("demo", "show programs in VMs of their own, then a Debian guest with its devices"),

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 # x86-64 Linux's numbers (signal(7)).
 SIGHUP, SIGINT, SIGQUIT, SIGILL, SIGBUS, SIGSEGV, SIGALRM = 1, 2, 3, 4, 7, 11, 14
 SIGKILL, SIGPIPE, SIGTERM, SIGCHLD = 9, 13, 15, 17
+SIGCONT, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGIO = 18, 19, 20, 21, 22, 29
 SIGXCPU, SIGXFSZ, SIGWINCH, SIGSYS = 24, 25, 28, 31
 SIGRTMIN: int = _signal.SIGRTMIN
+ALL = (*range(1, 32), *range(SIGRTMIN, 65))  # between them are libc's own
 
 
 def handle(number: int, handler: Callable[[int, object], object]) -> None:
@@ -48,6 +50,12 @@ def block(numbers: Iterable[int]) -> None:
     _signal.pthread_sigmask(_signal.SIG_BLOCK, numbers)
 
 
+def exchange_mask(numbers: Iterable[int]) -> set[int]:
+    """Block exactly these signals in this thread; those that were blocked before."""
+    before: set[int] = _signal.pthread_sigmask(_signal.SIG_SETMASK, numbers)
+    return before
+
+
 def wait(numbers: Iterable[int]) -> tuple[int, int]:
     """Sleep until one of the blocked ``numbers`` is pending; it, and its ``si_code``."""
     info = _signal.sigwaitinfo(numbers)
@@ -68,6 +76,20 @@ def is_ignored(number: int) -> bool:
 def restore(number: int, handler: object) -> None:
     """Do about a signal what :func:`handler_of` has said."""
     _signal.signal(number, _signal.SIG_DFL if handler is None else handler)
+
+
+def interrupt_as_python(number: int) -> None:
+    """Raise KeyboardInterrupt in the main thread, as Python does about SIGINT."""
+    _signal.signal(number, _signal.default_int_handler)
+
+
+def send_by_pidfd(pidfd: int, number: int) -> None:
+    """Send a signal to the process behind a pidfd.
+
+    Raises:
+        ProcessLookupError: it has ended.
+    """
+    _signal.pidfd_send_signal(pidfd, number)
 
 
 def set_timer(seconds: float, interval: float = 0.0) -> None:

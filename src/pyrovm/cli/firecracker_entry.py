@@ -1,0 +1,22 @@
+"""The installed command ``pyrovm-firecracker``: by the launcher where one runs, else here."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> int:
+    """Run the program; its exit code."""
+    words = sys.argv[1:]
+    from pyrovm.launcher import environment, stub
+
+    status = stub.run("firecracker", words, environment.FIRECRACKER)
+    if status is not None:
+        return status
+    from pyrovm.cli import firecracker
+
+    return firecracker.main(words)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

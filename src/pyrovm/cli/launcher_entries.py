@@ -1,0 +1,61 @@
+"""What the launcher's children run, and what they need loaded and prepared for it."""
+
+from __future__ import annotations
+
+from pyrovm.launcher.child import Entry
+from pyrovm.launcher.environment import FIRECRACKER, RUN
+
+# Everything that a VMM's process may import; rooms are walked through, so that none is forgotten.
+ROOMS = (
+    *("abi", "host", "config", "config.serde", "memory", "virtio", "arch", "arch.x86"),
+    *("arch.x86.acpi", "arch.x86.cpuid", "boot", "devices", "devices.vsock", "mmds", "kvm"),
+    *("backends", "machine", "api", "unikernel"),
+)
+OPTIONAL = ("unicorn_",)  # they need what may not be installed
+MODULES = (
+    *("cli.firecracker", "cli.firecracker_vmm", "cli.firecracker_args", "cli.firecracker_console"),
+    *("cli.firecracker_signals", "cli.run_program", "cli.run_program_options"),
+    *("image.index", "image.which", "libos.build"),
+)
+
+
+def load() -> None:
+    """Import what VMs need, once for all of them; they would do it later, each for itself."""
+    import termios  # noqa: F401
+    from importlib import import_module
+    from os import path, scandir
+
+    root = path.dirname(path.dirname(path.abspath(__file__)))
+    for room in ROOMS:
+        for entry in scandir(path.join(root, *room.split("."))):
+            name, _, suffix = entry.name.rpartition(".")
+            if suffix == "py" and not name.startswith(OPTIONAL):
+                import_module(f"pyrovm.{room}.{name}")
+    for name in MODULES:
+        import_module(f"pyrovm.{name}")
+
+
+def prepare() -> None:
+    """In a child that waits: KVM's empty VM, which is most of what a start waits for."""
+    from pyrovm.errors import PyrovmError
+    from pyrovm.kvm import system
+
+    try:
+        system.make_spare()
+    except PyrovmError:  # the start will say why
+        return
+
+
+def _firecracker(words: list[str]) -> int:
+    from pyrovm.cli.firecracker import main
+
+    return main(words)
+
+
+def _run(words: list[str]) -> int:
+    from pyrovm.cli.main import main
+
+    return main(["run", *words])
+
+
+ENTRIES = {"firecracker": Entry(_firecracker, FIRECRACKER), "run": Entry(_run, RUN)}

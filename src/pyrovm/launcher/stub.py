@@ -1,0 +1,146 @@
+"""A program that has the launcher run it: outwardly the process itself, which it stands for.
+
+It passes on everything that a new program takes over from its caller, forwards signals, and ends as
+its child does.  When it is killed, so is the child.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+
+from pyrovm.errors import ConfigError, HostError
+from pyrovm.host import signals
+from pyrovm.launcher import client, place, wire
+from pyrovm.launcher.environment import reads
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+    from collections.abc import Sequence
+
+STOPPING = (signals.SIGTSTP, signals.SIGTTIN, signals.SIGTTOU)
+EXIT_FAILED = 1
+
+
+def run(
+    kind: str, words: Sequence[str], variables: tuple[str, ...], *, failed: int = EXIT_FAILED
+) -> int | None:
+    """Have the launcher run ``kind`` with these words; its status, or None: run it yourself.
+
+    ``variables`` of the environment go along, ``failed`` is the status where the
+    launcher says no.  A child that a signal has ended ends us by the same.
+    """
+    try:
+        switch = place.switch()
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return failed
+    if switch == place.OFF:
+        return None
+    before = signals.exchange_mask(signals.ALL)
+    try:
+        launched = _launch(switch, kind, words, variables, before)
+        if launched is None:
+            return None
+        status = _attend(launched)
+        launched.close()
+        if status < 0:
+            _end_by(-status)
+        return status
+    except client.Failed as error:
+        print(f"pyrovm: {error}", file=sys.stderr)
+        return failed
+    finally:
+        signals.exchange_mask(before)
+
+
+def _launch(
+    switch: str, kind: str, words: Sequence[str], variables: tuple[str, ...], blocked: set[int]
+) -> client.Launched | None:
+    try:
+        socket = _connect(switch)
+        return client.Launched(
+            socket,
+            kind,
+            words,
+            _descriptors(),
+            environment={n: v for n, v in os.environ.items() if reads(variables, n)},
+            blocked=[int(number) for number in blocked],
+            ignored=_ignored(),
+        )
+    except client.Unavailable:  # everything can be done without it
+        return None
+
+
+def _connect(switch: str) -> _socket.socket:
+    try:
+        return client.connect()
+    except client.Unavailable as error:
+        if switch != place.ON and not error.left_over:
+            raise
+        from pyrovm.launcher import spawn
+
+        try:
+            # One that was killed is replaced, for whoever comes next.
+            spawn.start(wait=switch == place.ON)
+        except (HostError, OSError) as problem:
+            if switch == place.ON:
+                print(f"pyrovm: without a launcher: {problem}", file=sys.stderr)
+        if switch != place.ON:
+            raise
+        return client.connect()
+
+
+def _descriptors() -> dict[int, int]:
+    """Everything that we were started with.
+
+    Raises:
+        Unavailable: it is too much to pass on.
+    """
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        fd = int(name)
+        try:
+            if fd <= 2 or os.get_inheritable(fd):
+                os.fstat(fd)
+                found[fd] = fd
+        except OSError:  # that of the listing; it is closed again
+            continue
+    if len(found) > wire.FD_MAX or max(found, default=0) >= wire.FD_NUMBER_MAX:
+        raise client.Unavailable(f"{len(found)} descriptors up to number {max(found)}")
+    return found
+
+
+def _ignored() -> list[int]:
+    return [number for number in signals.ALL if signals.is_ignored(number)]
+
+
+def _attend(launched: client.Launched) -> int:
+    """Pass signals on until it has ended; its status."""
+    for fd in (launched.fileno(), launched.lifeline.fileno()):
+        fcntl.fcntl(fd, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_ASYNC)
+    while True:
+        status = launched.poll()
+        if status is not None:
+            return status
+        number, _ = signals.wait(signals.ALL)
+        if number in STOPPING:
+            launched.send_signal(signals.SIGSTOP)
+            os.kill(os.getpid(), signals.SIGSTOP)
+            launched.send_signal(signals.SIGCONT)
+        elif number not in (signals.SIGIO, signals.SIGCHLD):
+            launched.send_signal(number)
+
+
+def _end_by(number: int) -> None:
+    """Be ended by a signal, and leave no second core file."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if number != signals.SIGKILL:
+        signals.default(number)
+        signals.exchange_mask(())
+    os.kill(os.getpid(), number)
