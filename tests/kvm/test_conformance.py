@@ -13,8 +13,9 @@ pytestmark = [
 
 PROGRAMS = [
     *("attributes", "clocks", "copies", "descriptors", "directories", "epoll", "errors"),
-    *("events", "fifos", "files", "filetimes", "futexes", "identity", "links", "locks", "mapping"),
-    *("pipes", "polling", "procfiles", "renaming", "sigcalls", "splicing", "system", "timers"),
+    *("events", "fifos", "files", "filetimes", "futexes", "identity", "interfaces", "links"),
+    *("locks", "mapping", "pipes", "polling", "procfiles", "renaming", "sigcalls", "splicing"),
+    *("system", "timers"),
 ]
 
 

@@ -99,6 +99,9 @@ CALL3(socket, family, type_and_flags, protocol)
 	case AF_INET6:
 		error = host_socket_create((int)family, type, (int)protocol, flags & SOCK_NONBLOCK, &f);
 		break;
+	case AF_NETLINK:
+		error = netlink_create(type, (int)protocol, flags & SOCK_NONBLOCK, &f);
+		break;
 	default:
 		error = -EAFNOSUPPORT;
 	}

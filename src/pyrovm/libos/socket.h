@@ -21,6 +21,7 @@
 #define AF_UNIX 1
 #define AF_INET 2
 #define AF_INET6 10
+#define AF_NETLINK 16
 #define SOCK_STREAM 1
 #define SOCK_DGRAM 2
 #define SOCK_RAW 3
@@ -112,6 +113,8 @@ long socket_put_address(const u8 *address, u32 length, void *to, int *room);
 long unix_create(int type, int protocol, u32 flags, struct file **f);
 /* AF_INET, AF_INET6 (socket_host.c). */
 long host_socket_create(int family, int type, int protocol, u32 flags, struct file **f);
+/* AF_NETLINK (socket_netlink.c). */
+long netlink_create(int type, int protocol, u32 flags, struct file **f);
 long interface_ioctl(unsigned request, u64 argument); /* socket_interface.c */
 
 SYSCALL(socket);

@@ -1,20 +1,13 @@
-/* The network interfaces that programs see with ioctl(2), as netdevice(7) has them: lo and eth0.
+/* The network interfaces that programs see: lo and eth0; with ioctl(2), as netdevice(7) has them.
  *
  * There is no network within the guest; the addresses are those under which the VMM shows it the
  * world (pyrovm/unikernel/sockets.py). */
 #include <linux/sockios.h>
 
+#include "interface.h"
 #include "socket.h"
 
 #define NAME_SIZE 16
-#define IFF_UP 0x1
-#define IFF_BROADCAST 0x2
-#define IFF_LOOPBACK 0x8
-#define IFF_RUNNING 0x40
-#define IFF_MULTICAST 0x1000
-#define ARPHRD_ETHER 1
-#define ARPHRD_LOOPBACK 772
-
 struct ifreq { /* <net/if.h>, which the kernel's header hides behind libc's */
 	char name[NAME_SIZE];
 	union {
@@ -34,16 +27,11 @@ struct ifconf {
 	struct ifreq *at;
 };
 
-static const struct interface {
-	const char *name;
-	u32 address, mask, broadcast; /* of this byte order */
-	short flags;
-	u16 hardware;
-	int mtu;
-} interfaces[] = {
-	{ "lo", 0x7f000001, 0xff000000, 0, IFF_UP | IFF_LOOPBACK | IFF_RUNNING, ARPHRD_LOOPBACK, 65536 },
-	{ "eth0", 0xcb007102, 0xffffff00, 0xcb0071ff, IFF_UP | IFF_BROADCAST | IFF_RUNNING | IFF_MULTICAST,
-	  ARPHRD_ETHER, 1500 },
+const struct interface interfaces[INTERFACES] = {
+	{ "lo", 0x7f000001, 0xff000000, 0, 8, IFF_UP | IFF_LOOPBACK | IFF_RUNNING, ARPHRD_LOOPBACK, 65536,
+	  { [15] = 1 }, 128, { 0 } },
+	{ "eth0", 0xcb007102, 0xffffff00, 0xcb0071ff, 24, IFF_UP | IFF_BROADCAST | IFF_RUNNING | IFF_MULTICAST,
+	  ARPHRD_ETHER, 1500, { 0x20, 0x01, 0x0d, 0xb8, [15] = 2 }, 64, { 2, 'p', 'y', 'r', 'o', 1 } },
 };
 
 static void put_address(struct ifreq *r, u32 address)
@@ -59,10 +47,10 @@ static long list(struct ifconf *c)
 	if (user_check(c, sizeof(*c), true))
 		return -EFAULT;
 	if (!c->at) {
-		c->length = (int)(ARRAY_SIZE(interfaces) * sizeof(struct ifreq));
+		c->length = (int)(INTERFACES * sizeof(struct ifreq));
 		return 0;
 	}
-	for (u32 i = 0; i < ARRAY_SIZE(interfaces); i++) {
+	for (u32 i = 0; i < INTERFACES; i++) {
 		struct ifreq r = { 0 };
 
 		if (c->length < 0 || (u32)c->length < (i + 1) * sizeof(r))
@@ -85,7 +73,7 @@ static long answer(struct ifreq *r, unsigned request)
 {
 	const struct interface *found = NULL;
 
-	for (u32 i = 0; i < ARRAY_SIZE(interfaces); i++)
+	for (u32 i = 0; i < INTERFACES; i++)
 		if (request == SIOCGIFNAME ? r->number == (int)i + 1
 					   : !strncmp(r->name, interfaces[i].name, NAME_SIZE))
 			found = &interfaces[i];
@@ -117,11 +105,11 @@ static long answer(struct ifreq *r, unsigned request)
 	case SIOCGIFMETRIC:
 		r->number = 0;
 		return 0;
-	default: /* SIOCGIFHWADDR: a locally administered address */
+	default: /* SIOCGIFHWADDR */
 		memset(&r->hardware, 0, sizeof(r->hardware));
 		r->hardware.family = found->hardware;
 		if (found->hardware == ARPHRD_ETHER)
-			memcpy(r->hardware.bytes, "\x02pyro\x01", 6);
+			memcpy(r->hardware.bytes, found->hardware_address, 6);
 		return 0;
 	}
 }

@@ -439,7 +439,7 @@ static long unix_ioctl(struct file *f, unsigned request, u64 argument)
 	const struct unix_socket *s = unix_of(f);
 
 	if (request != FIONREAD)
-		return -ENOTTY;
+		return interface_ioctl(request, argument); /* if_nametoindex(3) asks one of these */
 	if (user_check((void *)argument, sizeof(int), true))
 		return -EFAULT;
 	if (s->socket.type == SOCK_STREAM || list_empty(&s->packets))
