@@ -116,6 +116,7 @@ class Api:
         self.controller = Controller(
             self.resources,
             self.builder,
+            self.builder.load,
             version="1.17.0-dev",
             log=self.log,
             metrics=self.metrics,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
-from pyrovm.errors import ConfigError, HostError, StateError, os_error
+from pyrovm.errors import ConfigError, HostError, SnapshotError, StateError, os_error
 from pyrovm.machine.machine import StopReason
 from pyrovm.virtio.counters import Latency
 
@@ -114,6 +114,11 @@ class FakeMachine:
     def close(self):
         self._note("close")
 
+    def create_snapshot(self, config, params):
+        if os.path.basename(params.mem_file_path) == "full":
+            raise HostError(f"Cannot write {params.mem_file_path}: No space left on device")
+        self._note("snapshot", config["machine-config"]["vcpu_count"], params)
+
     def stop(self, ok=True, text="the guest reset the machine"):
         self.on_stop(StopReason(ok, text))
 
@@ -189,3 +194,16 @@ class FakeBuilder:
         self.machine = FakeMachine(resources, on_stop)
         self.machine.is_active = self.is_active
         return self.machine
+
+    def load(self, resources, params, on_stop):
+        """A file that is empty is a snapshot, others are damaged."""
+        try:
+            size = os.path.getsize(params.snapshot_path)
+        except OSError as error:
+            raise HostError(
+                f"Failed to get snapshot state from file: Failed to open snapshot file: "
+                f"{os_error(error)}"
+            ) from None
+        if size:
+            raise SnapshotError("Failed to get snapshot state from file: CRC64 validation failed")
+        return self(resources, on_stop)

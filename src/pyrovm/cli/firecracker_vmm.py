@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pyrovm.api.routes import Routes
     from pyrovm.api.server import ApiServer
     from pyrovm.cli.firecracker_console import Console
+    from pyrovm.config.snapshot import SnapshotLoadParams
     from pyrovm.machine.assembly import Assembler
     from pyrovm.machine.controller import Controller
     from pyrovm.machine.controller_protocols import RunningMachine
@@ -92,6 +93,7 @@ class Vmm:
             self._controller = Controller(
                 resources,
                 self._build,
+                self._load,
                 version=self._version,
                 log=self.log,
                 metrics=self.metrics,
@@ -117,6 +119,20 @@ class Vmm:
     def _build(self, resources: Resources, on_stop: Callable[[StopReason], None]) -> RunningMachine:
         """The controller's builder."""
         machine = self.assembler(resources, on_stop)
+        if self._console is not None:
+            self._console.enter()
+        return machine
+
+    def _load(
+        self,
+        resources: Resources,
+        params: SnapshotLoadParams,
+        on_stop: Callable[[StopReason], None],
+    ) -> RunningMachine:
+        """The controller's loader."""
+        from pyrovm.machine.loading import load
+
+        machine = load(self.assembler, resources, params, on_stop)
         if self._console is not None:
             self._console.enter()
         return machine

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from pyrovm.machine.log import Log
     from pyrovm.machine.loop import EventLoop
     from pyrovm.machine.machine import Machine, StopReason
+    from pyrovm.machine.ram_hotplug import HotplugRam
     from pyrovm.machine.resources import Resources
+    from pyrovm.machine.restoring import Saved
 
     MakeSerial = Callable[[SerialConfig | None], SerialPlan]
 
@@ -114,6 +116,31 @@ class Assembler:
         machine.timeline["start requested"] = began
         self._on_built(machine)
         machine.start()
+        return MicroVm(machine, devices, self._log)
+
+    def restore(
+        self, resources: Resources, saved: Saved, on_stop: Callable[[StopReason], None]
+    ) -> MicroVm:
+        """Build a saved machine with these resources, which are its own; it stands still.
+
+        Raises:
+            PyrovmError: it cannot be.
+        """
+        from pyrovm.machine.restoring import restore
+
+        began = monotonic_ns()
+        devices = self._make_devices(resources)
+        try:
+            plan = self._blueprint(resources, devices)
+            plan.prepare = lambda machine: _place_saved(machine, devices, saved)
+            prepared, self._prepared = self._prepared, None
+            log = BuildLog(self._log.info, self._log.guest, self._log.name_thread)
+            machine = restore(plan, saved, self._loop, log, on_stop, prepared)
+        except BaseException:
+            devices.close_late()
+            raise
+        machine.timeline["start requested"] = began
+        self._on_built(machine)
         return MicroVm(machine, devices, self._log)
 
     # ----------------------------------------------------------------- devices
@@ -217,16 +244,37 @@ def _root_words(resources: Resources) -> str:
     return ""
 
 
-def _place(machine: Machine, devices: Devices) -> None:
-    """Put what devices bring with them into the address space."""
+def _place(machine: Machine, devices: Devices) -> HotplugRam | None:
+    """Put what devices bring with them into the address space; what memory can be plugged into."""
     last_gpa, last_size = machine.ram.ranges[-1]
     high = HighMemory(last_gpa + last_size)
     for pmem in devices.pmem.values():
         _place_pmem(machine, pmem, high)
+    slots = None
     if devices.memory_hotplug is not None:
-        _place_hotplug(machine, devices.memory_hotplug, high)
+        slots = _place_hotplug(machine, devices.memory_hotplug, high)
     if devices.balloon is not None:
         devices.balloon.release = machine.ram.discard
+    return slots
+
+
+def _place_saved(machine: Machine, devices: Devices, saved: Saved) -> None:
+    """The same, with what the guest had plugged.
+
+    Raises:
+        KeyError, TypeError, ValueError: this is no saved state.
+    """
+    slots = _place(machine, devices)
+    mem = devices.memory_hotplug
+    if slots is None or mem is None:
+        return
+    for device in saved.sections["devices"]["virtio"]:
+        if device["name"] == mem.name:
+            start, size = sum(size for _, size in machine.ram.ranges), mem.blocks.slot_size
+            for index in device["state"]["device"]["present"]:
+                if not 0 <= index < mem.blocks.total_size // size:
+                    raise ValueError(f"memory slot {index} of {mem.blocks.total_size // size}")
+                slots.put(index, saved.memory.map(start + index * size, size))
 
 
 def _place_pmem(machine: Machine, pmem: VirtioPmem, high: HighMemory) -> None:
@@ -238,7 +286,7 @@ def _place_pmem(machine: Machine, pmem: VirtioPmem, high: HighMemory) -> None:
     pmem.place(gpa)
 
 
-def _place_hotplug(machine: Machine, device: VirtioMem, high: HighMemory) -> None:
+def _place_hotplug(machine: Machine, device: VirtioMem, high: HighMemory) -> HotplugRam:
     from pyrovm.machine.ram_hotplug import HotplugRam
 
     blocks = device.blocks
@@ -251,6 +299,7 @@ def _place_hotplug(machine: Machine, device: VirtioMem, high: HighMemory) -> Non
         lambda: machine.memory_changed(device),
     )
     device.place(gpa, slots)
+    return slots
 
 
 def _now_ms() -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from time import monotonic_ns
 
-from pyrovm.errors import PyrovmError
+from pyrovm.errors import ConfigError, PyrovmError
 from pyrovm.machine.controller_fault import (
     NOT_AFTER_START,
     NOT_BEFORE_START,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from pyrovm.config.serial import SerialConfig
     from pyrovm.config.snapshot import SnapshotCreateParams, SnapshotLoadParams
     from pyrovm.config.vsock import VsockConfig
-    from pyrovm.machine.controller_protocols import Builder, RunningMachine
+    from pyrovm.machine.controller_protocols import Builder, Loader, RunningMachine
     from pyrovm.machine.controller_running import RunningDevices
     from pyrovm.machine.log import Log
     from pyrovm.machine.machine import StopReason
@@ -54,17 +54,18 @@ NOT_STARTED, RUNNING, PAUSED = "Not started", "Running", "Paused"
 APP_NAME = "Firecracker"
 EXIT_OK, EXIT_GENERIC_ERROR = 0, 1
 PCI_DISABLED = "PCI is not enabled"
-NO_SNAPSHOTS = "Snapshots are not part of this version."
 LOAD_AFTER_CONFIGURATION = (
     "Loading a microVM snapshot not allowed after configuring boot-specific resources."
 )
 HUGE_PAGES_FROM_FILE = (
-    "Cannot restore hugetlbfs backed snapshot by mapping the memory file. Please use uffd."
+    "Failed to load guest memory: Cannot restore hugetlbfs backed snapshot by mapping the memory "
+    "file. Please use uffd."
 )
 START = "Start microvm error: "
 INTERNAL = "Internal VMM error: "
 CREATE_SNAPSHOT = "Create snapshot error: "
 LOAD_SNAPSHOT = "Load snapshot error: "
+RESTORE = "Failed to restore from snapshot: "
 NS_PER_US = 1000
 
 
@@ -79,6 +80,7 @@ class Controller:
         self,
         resources: Resources,
         build: Builder,
+        load: Loader,
         *,
         version: str,
         log: Log,
@@ -91,6 +93,7 @@ class Controller:
         self._machine: RunningMachine | None = None
         self._running: RunningDevices | None = None
         self._build = build
+        self._load = load
         self._version = version
         self._log = log
         self._metrics = metrics
@@ -272,18 +275,12 @@ class Controller:
         resources = self.resources
         if resources.kernel_fd < 0:
             raise Fault(f"{START}Cannot start microvm without kernel configuration.")
-        from pyrovm.machine.controller_running import RunningDevices
-
         try:
             machine = self._build(resources, self._stopped)
         except PyrovmError as error:
             raise prefixed(START, error) from None
-        self._machine = machine
-        self._running = RunningDevices(machine, resources)
-        self.state = RUNNING
+        self._take_over(machine, RUNNING)
         resources.close_boot_files()
-        self._metrics.sources = machine.counters
-        self._periodic.start()
 
     def pause(self) -> None:
         """``PATCH /vm`` to Paused: guest, devices and the metrics' clock stand still."""
@@ -326,21 +323,50 @@ class Controller:
 
     def create_snapshot(self, params: SnapshotCreateParams) -> None:
         """``PUT /snapshot/create``."""
-        self._started()
+        machine = self._started()
         if self.state != PAUSED:
             raise Fault(f"{CREATE_SNAPSHOT}save/restore unavailable while running")
-        raise Fault(f"{CREATE_SNAPSHOT}Cannot write {params.snapshot_path}: {NO_SNAPSHOTS}")
+        began = monotonic_ns()
+        try:
+            machine.create_snapshot(self.resources.to_json(), params)
+        except PyrovmError as error:
+            raise prefixed(CREATE_SNAPSHOT, error) from None
+        self._store_latency(f"vmm_{params.snapshot_type.lower()}_create_snapshot", began)
 
     def load_snapshot(self, params: SnapshotLoadParams) -> None:
         """``PUT /snapshot/load``: once it is tried in earnest, a failure ends the process."""
         self._not_started()
         if self._boot_path_taken:
             raise Fault(f"{LOAD_SNAPSHOT}{LOAD_AFTER_CONFIGURATION}")
-        self._on_exit(EXIT_GENERIC_ERROR)
-        problem = f"Cannot read {params.snapshot_path}: {NO_SNAPSHOTS}"
+        began = monotonic_ns()
+        try:
+            self._load_machine(params)
+        except PyrovmError as error:
+            self._on_exit(EXIT_GENERIC_ERROR)
+            raise prefixed(f"{LOAD_SNAPSHOT}{RESTORE}", error) from None
+        except Fault:  # it was there and could not go on
+            self._on_exit(EXIT_GENERIC_ERROR)
+            raise
+        self._store_latency("vmm_load_snapshot", began)
+
+    def _load_machine(self, params: SnapshotLoadParams) -> None:
         if params.huge_pages == "2M" and params.mem_backend.backend_type == "File":
-            problem = f"Failed to load guest memory: {HUGE_PAGES_FROM_FILE}"
-        raise Fault(f"{LOAD_SNAPSHOT}Failed to restore from snapshot: {problem}")
+            raise ConfigError(HUGE_PAGES_FROM_FILE)
+        self._take_over(self._load(self.resources, params, self._stopped), PAUSED)
+        if params.resume_vm:
+            self.resume()
+        else:
+            self._periodic.suspend()
+
+    def _take_over(self, machine: RunningMachine, state: str) -> None:
+        """There is a machine."""
+        from pyrovm.machine.controller_running import RunningDevices
+
+        self._machine = machine
+        self._running = RunningDevices(machine, self.resources)
+        self.state = state
+        self._metrics.sources = machine.counters
+        self._periodic.start()
 
     def _stopped(self, reason: StopReason) -> None:
         """The guest or a fault has ended the machine."""

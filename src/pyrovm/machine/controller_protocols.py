@@ -12,11 +12,12 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Protocol
+    from typing import Any, Protocol
 
     from pyrovm.config.drive import DriveConfig
     from pyrovm.config.network import NetworkInterfaceConfig
     from pyrovm.config.rate_limiter import RateLimiterConfig
+    from pyrovm.config.snapshot import SnapshotCreateParams, SnapshotLoadParams
     from pyrovm.config.vsock import VsockConfig
     from pyrovm.machine.machine import StopReason
     from pyrovm.machine.resources import Resources
@@ -79,6 +80,24 @@ if TYPE_CHECKING:
         ) -> RunningMachine:
             """Build and run ``resources``."""
 
+    class Loader(Protocol):
+        """Builds the machine of a snapshot; it stands still.
+
+        ``resources``, in which nothing was configured, become those of the snapshot.
+
+        Raises:
+            PyrovmError: ``Failed to get snapshot state from file: …`` and the like; prefix
+                ``Load snapshot error: Failed to restore from snapshot: ``.
+        """
+
+        def __call__(
+            self,
+            resources: Resources,
+            params: SnapshotLoadParams,
+            on_stop: Callable[[StopReason], None],
+        ) -> RunningMachine:
+            """Load what ``params`` name."""
+
     class RunningMachine(Protocol):
         """A built machine.  Ids are checked by the controller before these are called."""
 
@@ -87,6 +106,13 @@ if TYPE_CHECKING:
 
         def resume(self) -> None:
             """Go on; prefix of errors ``Internal VMM error: ``."""
+
+        def create_snapshot(self, config: dict[str, Any], params: SnapshotCreateParams) -> None:
+            """Save the paused machine; ``config`` is what ``GET /vm/config`` prints of it.
+
+            Raises:
+                PyrovmError: the machine can go on; prefix ``Create snapshot error: ``.
+            """
 
         def close(self) -> None:
             """End all threads and release everything; devices too."""

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyrovm.config.rate_limiter import RateLimiterConfig
+    from pyrovm.config.snapshot import SnapshotCreateParams
     from pyrovm.devices.virtio_balloon import VirtioBalloon
     from pyrovm.devices.virtio_block import VirtioBlock
     from pyrovm.devices.virtio_block_vhost_user import VhostUserBlock
@@ -80,6 +81,19 @@ class MicroVm:
     def resume(self) -> None:
         """Let them go on."""
         self._vcpu_counters.kvmclock_ctrl_fails += self.machine.resume()
+
+    def create_snapshot(self, config: dict[str, Any], params: SnapshotCreateParams) -> None:
+        """Save the paused machine, configured as ``config`` says, into files.
+
+        Raises:
+            StateError, HostError: it cannot be saved; the machine can go on.
+        """
+        from pyrovm.machine.snapshots import create_snapshot
+
+        file = create_snapshot(self.machine, config, params)
+        self._log.info(
+            f"Snapshot: {file.written_bytes >> 10} KiB of guest memory in {file.ranges} pieces."
+        )
 
     def close(self) -> None:
         """End all threads and release everything; devices too."""

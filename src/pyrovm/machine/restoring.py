@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     class SavedMemory(Protocol):
         """Guest memory with its contents, wherever they come from."""
 
-        ranges: Sequence[tuple[int, int]]  # (gpa, size) of the RAM proper
+        @property
+        def ranges(self) -> Sequence[tuple[int, int]]:
+            """(gpa, size) of the RAM proper."""
 
         def map(self, saved_at: int, size: int) -> HostMapping:
             """The memory that was saved from offset ``saved_at`` on; the caller closes it.

@@ -1252,7 +1252,7 @@ LIFE_CYCLE = [
     (
         "PUT",
         "/snapshot/create",
-        '{"snapshot_path":"a","mem_file_path":"b","snapshot_type":"Diff"}',
+        '{"snapshot_path":"a","mem_file_path":"full","snapshot_type":"Diff"}',
         400,
         "…Create snapshot error: …",
     ),

@@ -38,6 +38,7 @@ class World:
         self.controller = Controller(
             self.resources,
             self.builder,
+            self.builder.load,
             version="1",
             log=log,
             metrics=self.metrics,

@@ -1,0 +1,157 @@
+"""From a snapshot's files to a machine that stands still: what ``PUT /snapshot/load`` does."""
+
+from __future__ import annotations
+
+from time import time_ns
+
+from pyrovm.config.machine import MachineConfig
+from pyrovm.config.serde.schema import parse
+from pyrovm.config.serde.writer import dumps
+from pyrovm.config.vm_file import VM_FILE
+from pyrovm.errors import ConfigError, HostError, PyrovmError, SnapshotError
+from pyrovm.machine.restoring import Saved
+from pyrovm.machine.saved_memory import MemoryOfFile
+from pyrovm.snapshot import state
+from pyrovm.snapshot.memory import Layout
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from pyrovm.config.snapshot import SnapshotLoadParams
+    from pyrovm.machine.assembly import Assembler
+    from pyrovm.machine.machine import StopReason
+    from pyrovm.machine.microvm import MicroVm
+    from pyrovm.machine.resources import Resources
+
+STATE = "Failed to get snapshot state from file: "
+BUILD = "Failed to build microVM from snapshot: "
+DEVICES = f"{BUILD}Failed to restore devices: "
+KIND = "machine"
+
+
+def load(
+    assembler: Assembler,
+    resources: Resources,
+    params: SnapshotLoadParams,
+    on_stop: Callable[[StopReason], None],
+) -> MicroVm:
+    """Make ``resources``, in which nothing was configured, those of the snapshot, and its machine.
+
+    Raises:
+        PyrovmError: it cannot be; ``resources`` may have a part of its devices already.
+    """
+    try:
+        found = state.read(params.snapshot_path)
+        if found.kind != KIND:
+            raise SnapshotError(
+                f"{params.snapshot_path} is the snapshot of a {found.kind}; a {KIND}'s is needed"
+            )
+    except PyrovmError as error:
+        raise _wrapped(STATE, error) from None
+    layout = Layout.of(found)
+    document = _overridden(found["config"], params)
+    _configure_machine(resources, document, params)
+    config = resources.machine_config
+    memory = MemoryOfFile(
+        params.mem_backend.backend_path, layout, config.mem_size_mib, config.huge_pages
+    )
+    try:
+        try:
+            _configure_devices(resources, document)
+        except PyrovmError as error:
+            raise _wrapped(DEVICES, error) from None
+        saved = Saved(
+            found.values,
+            memory,
+            saved_ns=found.created_ns,
+            advance_to_ns=time_ns() if params.clock_realtime else 0,
+        )
+        try:
+            microvm = assembler.restore(resources, saved, on_stop)
+        except PyrovmError as error:
+            raise _wrapped(BUILD, error) from None
+    except BaseException:
+        memory.close()
+        raise
+    microvm.machine.on_close(memory.close)
+    return microvm
+
+
+def _overridden(config: Any, params: SnapshotLoadParams) -> Any:
+    """The saved configuration with what this load has otherwise.
+
+    Raises:
+        ConfigError: there is no such device.
+        SnapshotError: it is no configuration.
+    """
+    try:
+        for override in params.network_overrides:
+            for interface in config["network-interfaces"]:
+                if interface["iface_id"] == override.iface_id:
+                    interface["host_dev_name"] = override.host_dev_name
+                    break
+            else:
+                raise ConfigError("Unknown Network Device.")
+        if params.vsock_override is not None:
+            if config["vsock"] is None:
+                raise ConfigError("Unknown Vsock Device.")
+            config["vsock"]["uds_path"] = params.vsock_override.uds_path
+        return parse(VM_FILE, dumps(config).encode("utf-8", "surrogateescape"))
+    except ConfigError as error:
+        if str(error).startswith("Unknown "):
+            raise
+        raise SnapshotError(f"Snapshot state is invalid: config: {error}") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise SnapshotError(f"Snapshot state is invalid: config: {error!r}") from None
+
+
+def _configure_machine(resources: Resources, document: Any, params: SnapshotLoadParams) -> None:
+    if document.machine_config is None:
+        raise SnapshotError("Snapshot state is invalid: config: no machine-config")
+    try:
+        config = document.machine_config.apply(MachineConfig())
+    except ConfigError as error:
+        raise SnapshotError(f"Snapshot state is invalid: machine-config: {error}") from None
+    resources.machine_config = MachineConfig(
+        vcpu_count=config.vcpu_count,
+        mem_size_mib=config.mem_size_mib,
+        smt=config.smt,
+        cpu_template=config.cpu_template,
+        track_dirty_pages=params.track_dirty_pages,
+        huge_pages=config.huge_pages if params.huge_pages == "Snapshot" else params.huge_pages,
+    )
+    resources.cpu_template = None
+    resources.boot_source = document.boot_source
+
+
+def _configure_devices(resources: Resources, document: Any) -> None:
+    """Open what the devices need of the host, in their order.
+
+    Raises:
+        ConfigError, HostError: something is not there any more.
+    """
+    for drive in document.drives:
+        resources.put_drive(drive)
+    for network in document.network_interfaces:
+        resources.put_network(network)
+    for pmem in document.pmem:
+        resources.put_pmem(pmem)
+    if document.vsock is not None:
+        resources.put_vsock(document.vsock)
+    if document.balloon is not None:
+        resources.set_balloon(document.balloon)
+    if document.entropy is not None:
+        resources.set_entropy(document.entropy)
+    if document.memory_hotplug is not None:
+        resources.set_memory_hotplug(document.memory_hotplug)
+    if document.mmds_config is not None:
+        resources.set_mmds(document.mmds_config)
+
+
+def _wrapped(prefix: str, error: PyrovmError) -> PyrovmError:
+    """``error`` of the same kind with ``prefix`` before its text."""
+    if isinstance(error, HostError):
+        return type(error)(f"{prefix}{error}", error.errno)
+    return type(error)(f"{prefix}{error}")
