@@ -95,7 +95,7 @@ class Bindings:
         published = self.policy.published(sock.kind, at[1]) if at[1] else None
         try:
             if published is not None:
-                self._bind_published(sock, published)
+                self.bind_published(sock, published)
             elif sock.kind == DATAGRAM:
                 self.bind_private(sock)
         except OSError:
@@ -109,7 +109,12 @@ class Bindings:
         sock.bound, sock.local = at[0], (at[0], port)
         sock.owns_port = True
 
-    def _bind_published(self, sock: GuestSocket, published: Published) -> None:
+    def bind_published(self, sock: GuestSocket, published: Published) -> None:
+        """To its address on the host.
+
+        Raises:
+            OSError: it cannot be had; there is a remark that says so.
+        """
         host = sock.host
         host.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, int(sock.reuse_address))
         host.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEPORT, int(sock.reuse_port))

@@ -34,6 +34,7 @@ class Datagrams:
         """Give back what is not one of the guest's sockets."""
         if self._name_server is not None:
             self._name_server.close()
+            self._name_server = None
 
     def peer(self, sock: GuestSocket) -> ip.Endpoint:
         """getpeername(2).

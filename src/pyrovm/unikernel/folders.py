@@ -84,6 +84,18 @@ class Folders:
         }
         calls.handlers[abi.PV_FILE] = self._call
 
+    def branch(self) -> None:
+        """In a forked process: read folders from places of our own.  Files have no place here.
+
+        Raises:
+            OSError: there are no descriptors left.
+        """
+        for fd in self._open.values():
+            if stat.S_ISDIR(os.fstat(fd).st_mode):
+                again = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
+                os.dup2(again, fd, inheritable=False)
+                os.close(again)
+
     def _call(self, operation: int, handle: int, gpa: int, length: int, *_: int) -> int:
         if length != abi.pv_file_args.SIZE:
             return -EINVAL

@@ -45,6 +45,7 @@ class GuestSocket:
     """One socket: the host's, and how the guest sees it."""
 
     __slots__ = (
+        "backlog",
         "bound",
         "correspondents",
         "expected",
@@ -74,6 +75,7 @@ class GuestSocket:
         self.owns_port = False
         self.published: Published | None = None
         self.listening = False
+        self.backlog = 0
         self.reuse_address = self.reuse_port = self.v6_only = False
         self.linger = bytes(8)
         self.host_port = 0  # of 127.0.0.1, where it is bound there

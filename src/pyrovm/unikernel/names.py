@@ -79,6 +79,11 @@ class Names:
         self._lock = _thread.allocate_lock()
         self._running = self._conversations = 0
 
+    def branch(self) -> None:
+        """In a forked process: the threads that looked names up are not here."""
+        self._lock = _thread.allocate_lock()
+        self._running = self._conversations = 0
+
     def ask(self, data: bytes, answer: Callable[[bytes], None], *, stream: bool = False) -> None:
         """Take a question; ``answer`` is called with the response, now or from another thread."""
         query = dns.parse(data)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 
 from pyrovm.abi import libos as abi
-from pyrovm.errors import ConfigError, PyrovmError
+from pyrovm.errors import ConfigError, HostError, PyrovmError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
+    from pyrovm.unikernel.addresses import Endpoint
     from pyrovm.unikernel.calls import Calls
+    from pyrovm.unikernel.folders import Folders
     from pyrovm.unikernel.policy import Policy
     from pyrovm.unikernel.share import Share
+    from pyrovm.unikernel.sockets import Sockets
 
 STDERR = 2
 
@@ -36,6 +39,9 @@ class Outside:
         """
         self._hostname = hostname
         self._policy: Policy | None = None
+        self._sockets: Sockets | None = None
+        self._folders: Folders | None = None
+        self.listens: Callable[[int], None] | None = None  # is told where the program listens
         self.shares: list[Share] = []
         rules, texts = (list(allow), list(publish)), list(folders)
         if any(rules):
@@ -63,27 +69,53 @@ class Outside:
 
     def attach(self, calls: Calls) -> Callable[[], None]:
         """Serve the guest's calls about all this; what to call when it has ended."""
-        closers: list[Callable[[], None]] = []
 
         def first_socket(a: int, b: int, c: int, d: int, e: int, f: int) -> int:
             # What most programs never use costs nothing before that.
             from pyrovm.unikernel.policy import Policy
             from pyrovm.unikernel.sockets import Sockets
 
-            sockets = Sockets(calls, self._policy or Policy(), _log, hostname=self._hostname)
-            closers.append(sockets.close)
+            self._policy = self._policy or Policy()
+            self._sockets = Sockets(
+                calls, self._policy, _log, hostname=self._hostname, listens=self.listens
+            )
             return calls.handlers[abi.PV_SOCKET](a, b, c, d, e, f)
 
         def finish() -> None:
-            for close in closers:
-                close()
+            if self._sockets:
+                self._sockets.close()
 
         calls.handlers[abi.PV_SOCKET] = first_socket
         if self.shares:
             from pyrovm.unikernel.folders import Folders
 
-            Folders(calls, self.shares)
+            self._folders = Folders(calls, self.shares)
         return finish
+
+    def let_go(self) -> None:
+        """The VM rests for good: give its ports back and end its connections."""
+        if self._sockets:
+            self._sockets.let_go()
+
+    def branch(self, publish: Sequence[str]) -> list[tuple[int, int, Endpoint]]:
+        """In a forked process: have sockets of our own, with ports published as ``publish`` says
+        and the others anywhere; (kind, port, where on the host) of those that are there by now.
+
+        Raises:
+            ConfigError: a rule is malformed.
+            HostError: a port cannot be had, or there are no descriptors left.
+        """
+        if publish or self._policy:
+            from pyrovm.unikernel.policy import Policy
+
+            self._policy = self._policy or Policy()
+            self._policy.republish(publish)
+        if self._folders:
+            try:
+                self._folders.branch()
+            except OSError as error:
+                raise HostError.wrap("A branch cannot have folders of its own", error) from None
+        return self._sockets.renew() if self._sockets else []
 
 
 def _log(text: str) -> None:

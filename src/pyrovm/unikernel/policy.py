@@ -132,6 +132,19 @@ class Policy:
             self._published[key] = made
         self._pins: dict[int, list[str]] = {}
 
+    def republish(self, texts: Iterable[str]) -> None:
+        """In a branch: publish ports as ``texts`` say, and the others where the host likes.
+
+        Raises:
+            ConfigError: one is malformed.
+        """
+        made = [parse_published(text) for text in texts]
+        others = [
+            Published(old.kind, old.guest_port, (old.host[0], 0))
+            for old in self._published.values()
+        ]
+        self._published = {(each.kind, each.guest_port): each for each in (*others, *made)}
+
     @property
     def allows_something(self) -> bool:
         """Whether there is any rule for connections to the outside."""

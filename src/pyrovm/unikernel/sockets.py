@@ -18,6 +18,7 @@ from struct import Struct
 from pyrovm.abi import libos as abi
 from pyrovm.errors import GuestError
 from pyrovm.unikernel import addresses as ip
+from pyrovm.unikernel import renewal
 from pyrovm.unikernel.bindings import Bindings
 from pyrovm.unikernel.datagrams import Datagrams
 from pyrovm.unikernel.guest_socket import GuestSocket, fail
@@ -88,15 +89,17 @@ class Sockets:
         log: Callable[[str], None],
         find: Lookup = lookup,
         hostname: str = "localhost",
+        listens: Callable[[int], None] | None = None,
     ) -> None:
         """``log`` gets a line for what was denied; ``find`` stands in for the host's resolver.
 
-        ``hostname`` is the guest's own name.
+        ``hostname`` is the guest's own name; ``listens`` is told the ports that it listens at.
         """
+        self._listens = listens
         self._calls = calls
         self._sockets: dict[int, GuestSocket] = {}
         self._bindings = Bindings(policy, log)
-        names = Names(policy, self._bindings.remark, find, hostname)
+        self._names = names = Names(policy, self._bindings.remark, find, hostname)
         self._datagrams = Datagrams(self._bindings, names)
         self._streams = Streams(self._bindings, names)
         self._kinds: dict[int, Streams | Datagrams] = {
@@ -122,6 +125,26 @@ class Sockets:
     def close(self) -> None:
         """Give back what is not behind a handle."""
         self._datagrams.close()
+
+    def let_go(self) -> None:
+        """The VM rests for good: give its ports back and end its connections."""
+        renewal.let_go(self._sockets.values(), self._bindings)
+
+    def renew(self) -> list[tuple[int, int, ip.Endpoint]]:
+        """In a branch: have sockets of its own; (kind, port, where on the host) of the published.
+
+        Raises:
+            HostError: a port cannot be had, or there are no descriptors left.
+        """
+        self._datagrams.close()
+        self._names.branch()
+        self._streams.forget_connectors()
+        renewal.renew(self._sockets.values(), self._bindings, SETTABLE)
+        return [
+            (sock.kind, sock.local[1], ip.from_host(sock.host.getsockname()))
+            for sock in self._sockets.values()
+            if sock.published is not None and sock.owns_port
+        ]
 
     def _call(self, operation: int, handle: int, gpa: int, length: int, *_: int) -> int:
         if length != abi.pv_socket_args.SIZE or operation >= abi.PV_SOCKET_OPERATIONS:
@@ -181,6 +204,8 @@ class Sockets:
 
     def _listen(self, sock: GuestSocket, args: Args) -> int:
         self._kinds[sock.kind].listen(sock, args.a)
+        if self._listens:
+            self._listens(sock.local[1])
         return 0
 
     def _accept(self, sock: GuestSocket, args: Args) -> int:

@@ -56,6 +56,10 @@ class Streams:
             for key in [key for key, entry in self._connectors.items() if entry[2] is sock]:
                 del self._connectors[key]
 
+    def forget_connectors(self) -> None:
+        """Whoever was about to connect within the guest has been reset."""
+        self._connectors.clear()
+
     def peer(self, sock: GuestSocket) -> ip.Endpoint:
         """getpeername(2).
 
@@ -82,7 +86,8 @@ class Streams:
                 raise fail(EADDRINUSE)
             if sock.published is None and not sock.host_port:
                 self._bindings.bind_private(sock)
-        sock.host.listen(min(max(backlog, 0), BACKLOG_MAX))
+        sock.backlog = min(max(backlog, 0), BACKLOG_MAX)
+        sock.host.listen(sock.backlog)
         sock.listening = True
 
     def connect(self, sock: GuestSocket, to: ip.Endpoint) -> None:
