@@ -17,7 +17,7 @@ from pyrovm.image.index import MANIFEST, ROOT
 
 BLOCK = 512
 _RECORD = 20 * BLOCK  # tar files are padded to it
-_CHUNK = 1 << 20
+CHUNK = 2 << 20  # written at once: see store.take_root
 
 
 class Readable(Protocol):
@@ -116,7 +116,7 @@ def _exactly(file: Readable, size: int, what: str) -> bytes:
 def _copy(file: Readable, write: Callable[[bytes], object], size: int, what: str) -> None:
     left = size
     while left:
-        chunk = file.read(min(left, _CHUNK))
+        chunk = file.read(min(left, CHUNK))
         if not chunk:
             raise ArchiveError(f"the archive ends {left} bytes before the end of {what}")
         write(chunk)

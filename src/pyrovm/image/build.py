@@ -81,10 +81,10 @@ def _make(draft: Draft, folder: Path, name: str, progress: Progress) -> Manifest
     staging.mkdir()
     staging.chmod(0o755)
     draft.tree.write(staging, progress.at)
-    root = folder / index.ROOT
-    erofs.make(root, staging)
+    made = folder / "made"
+    erofs.make(made, staging)
     cache.remove(staging)
-    digest, size = store.describe_root(root)
+    digest, size = store.take_root(made, folder / index.ROOT)
     described = Manifest(
         name=name,
         exe=draft.exe,

@@ -19,6 +19,7 @@
 /* ---------------------------------------------------------------- guest-physical addresses
  *
  *      0                   RAM: what the VMM prepares, up to free_start, then the library OS's
+ *      PV_RAM_HUGE         what the host may give in pages of 2 MiB, up to the end of RAM
  *      PV_IMAGE_GPA        the root image (EROFS), read-only, the host's page cache
  *      PV_LIBOS_GPA        the library OS's file, read-only likewise
  *      PV_CALL_GPA         no memory: hypercalls
@@ -26,6 +27,7 @@
  * All of it is mapped at PV_PHYSMAP + address; the library OS runs at PV_LIBOS_VA.
  */
 #define PV_RAM_MAX    0x3000000000UL /* 192 GiB */
+#define PV_RAM_HUGE   0x200000UL
 #define PV_LIBOS_GPA  0x3000000000UL
 #define PV_IMAGE_GPA  0x4000000000UL /* 256 GiB */
 #define PV_IMAGE_MAX  0x2000000000UL

@@ -114,6 +114,8 @@ u64 page_count_free(void);
 u64 page_count_total(void);
 /* Give long runs of freed pages back to the host. */
 void page_discard_freed(void);
+/* The program is no small one: from now on, pages come from where the host has huge ones. */
+void page_expect_many(void);
 
 /* -------------------------------------------------------------------------------- heap.c */
 void *kalloc(size_t size); /* zeros; NULL where there is no memory */

@@ -4,6 +4,9 @@
  * Pages are handed out as zeros.  What was never used is zero already (fresh_end), and costs the host
  * nothing until the program writes to it; the rest is cleared when it is handed out again.  Runs of
  * freed pages that are long enough go back to the host, and are fresh when it gives them again.
+ *
+ * Below PV_RAM_HUGE the host gives single pages, above it huge ones, at a tenth of the cost for each
+ * 4 KiB.  A small program stays below, so that its VM remains small.
  */
 #include "os.h"
 
@@ -11,6 +14,7 @@ static u64 *used; /* bit n: page n is in use */
 static u64 *dirty; /* bit n: page n is not in use and not zero */
 static u64 page_total, page_free_count, fresh_end, hint;
 static u64 first_page;
+static u64 preferred; /* pages below are taken when there are no others */
 
 #define DISCARD_PAGES 64 /* the shortest run worth a call */
 /* So much is kept for the next who needs memory: clearing a page is ten times cheaper than having
@@ -56,18 +60,34 @@ static u64 take(u64 n, u64 count)
 	return gpa;
 }
 
+static u64 find_free(void) /* from hint on; or page_total */
+{
+	for (u64 w = hint / 64; w < ALIGN_UP(page_total, 64) / 64; w++)
+		if (used[w] != ~0ULL)
+			return w * 64 + (u64)__builtin_ctzll(~used[w]);
+	return page_total;
+}
+
 u64 page_alloc(void)
 {
-	u64 words = ALIGN_UP(page_total, 64) / 64;
-
-	for (u64 w = hint / 64; w < words; w++) {
-		if (used[w] == ~0ULL)
-			continue;
-		hint = w * 64 + (u64)__builtin_ctzll(~used[w]);
-		return take(hint, 1);
+	hint = find_free();
+	if (hint == page_total && preferred) {
+		preferred = 0;
+		hint = first_page;
+		hint = find_free();
 	}
-	hint = page_total;
-	return 0;
+	return hint < page_total ? take(hint, 1) : 0;
+}
+
+void page_expect_many(void)
+{
+	static bool is_expected;
+
+	if (is_expected || page_total < 2 * (PV_RAM_HUGE >> PAGE_SHIFT))
+		return;
+	is_expected = true;
+	preferred = PV_RAM_HUGE >> PAGE_SHIFT;
+	hint = MAX(hint, preferred);
 }
 
 u64 page_alloc_order(unsigned order)
@@ -104,7 +124,7 @@ void page_free_order(u64 gpa, unsigned order)
 	dirty_count += count;
 	freed_low = MIN(freed_low, n);
 	freed_high = MAX(freed_high, n + count);
-	hint = MIN(hint, n);
+	hint = MIN(hint, MAX(n, preferred));
 }
 
 void page_free(u64 gpa)

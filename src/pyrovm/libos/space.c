@@ -10,6 +10,7 @@
 #include "vma.h"
 
 #define CLUSTER (16 * PAGE_SIZE) /* mapped by a fault */
+#define MANY (256UL << 10) /* an area that a small program would not fill */
 #define COPY_AT_ONCE (8UL << 20) /* private writable mappings of files: copied when they are made */
 
 u64 space_top = USER_END - (64UL << 20); /* mmap goes down from here; the stack is above */
@@ -103,6 +104,8 @@ static void populate(const struct vma *v, u64 start, u64 end)
 		return;
 	if (takes_memory && !is_plentiful(end - start))
 		return;
+	if (takes_memory && end - start >= MANY)
+		page_expect_many();
 	if (v->file) /* nothing behind the file's end */
 		end = MIN(end, v->start + ALIGN_UP(MAX(file_size(v->file), v->offset) - v->offset, PAGE_SIZE));
 	/* What does not work out now is left to a fault, which can say so. */

@@ -51,6 +51,7 @@ class ProgramVm:
         self._closers.append(self._libos)
         self.ram = ram = mapping.anonymous(program.memory)
         self._closers.append(ram)
+        initial.prefer_huge_pages(ram, abi.PV_RAM_HUGE)
         regions = [Region(0, ram.view, ram.address)]
         self._image = initial.map_image(program.image) if program.image else None
         if self._image:
