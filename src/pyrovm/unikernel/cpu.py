@@ -94,8 +94,9 @@ class ProgramCpu:
         state.rflags = x86.RFLAGS_RESERVED
         vcpu.set_regs(state)
 
-    def run(self, calls: Calls) -> Ended:
-        """Run the guest's only vCPU to the guest's end, serving its calls.  hot: per exit.
+    def run(self, calls: Calls) -> Ended | None:
+        """Run the guest's only vCPU to the guest's end, serving its calls, or until a pause (None: it
+        can be run again).  hot: per exit.
 
         Raises:
             HostError: the guest did what no library OS does; the message says what.
@@ -115,6 +116,8 @@ class ProgramCpu:
                     page[1] = 0
                     if waiting.is_overdue:
                         return Ended(TIMED_OUT)
+                    if waiting.take_pause():  # KVM has done what the last exit has left to do
+                        return None
                     self._interrupted(waiting)
                     continue
                 except OSError as error:
