@@ -95,8 +95,9 @@ class ProgramCpu:
         vcpu.set_regs(state)
 
     def run(self, calls: Calls) -> Ended | None:
-        """Run the guest's only vCPU to the guest's end, serving its calls, or until a pause (None: it
-        can be run again).  hot: per exit.
+        """Run the guest's only vCPU to the guest's end, serving its calls, or until a pause (None).
+
+        hot: per exit.
 
         Raises:
             HostError: the guest did what no library OS does; the message says what.

@@ -103,8 +103,8 @@ class ProgramVm:
         """Calls and interruptions so far, of all vCPUs."""
         return sum(cpu.exits for cpu in self.cpus)
 
-    def run(self, calls: Calls) -> Ended:
-        """Run the guest to its end, serving its calls; from the main thread.
+    def run(self, calls: Calls) -> Ended | None:
+        """Run the guest to its end, serving its calls, or until a pause (None); in the main thread.
 
         Raises:
             HostError: the guest did what no library OS does; the message says what.
