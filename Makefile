@@ -15,6 +15,7 @@ PACKAGES_PYTHON := python3-venv
 PACKAGES_LINT := gcc libc6-dev linux-libc-dev
 PACKAGES_IMAGE := erofs-utils gcc libc6-dev musl-tools
 PACKAGES_TEST := acpica-tools cpio $(PACKAGES_IMAGE)
+PACKAGES_BENCH := $(PACKAGES_IMAGE) wrk crun runc bubblewrap
 PACKAGES_LAB := qemu-system-x86 e2fsprogs busybox-static util-linux socat iperf3 curl iproute2
 
 .DEFAULT_GOAL := help
@@ -54,8 +55,8 @@ format: $(STAMPS)/venv ## put the code into its form, and the code's tables into
 	@$(VENV)/ruff check --quiet --fix .
 	@$(VENV)/python tools/gendocs.py
 
-bench: $(STAMPS)/lab $(STAMPS)/packages-lint ## figures, compared with QEMU on the same KVM
-	@$(VENV)/python -m pyrovm.cli.main bench --json docs/assets/benchmarks.json
+bench: $(STAMPS)/lab $(STAMPS)/packages-lint $(STAMPS)/packages-bench ## figures, beside those of every peer that is installed
+	@$(VENV)/python -m pyrovm.cli.main bench --json docs/assets/benchmarks.json --plots docs/assets
 	@$(VENV)/python tools/gendocs.py
 
 conformance: $(STAMPS)/packages-image $(STAMPS)/venv ## suites of others, natively and in VMs; half an hour
@@ -106,6 +107,10 @@ $(STAMPS)/packages-image: Makefile | $(STAMPS)
 
 $(STAMPS)/packages-test: Makefile | $(STAMPS)
 	$(call install,$(PACKAGES_TEST))
+	@touch $@
+
+$(STAMPS)/packages-bench: Makefile | $(STAMPS)
+	$(call install,$(PACKAGES_BENCH))
 	@touch $@
 
 .PHONY: install-lab

@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if unknown := [name for name in options.question if name not in questions.NAMES]:
         known = ", ".join(questions.NAMES)
         raise ConfigError(f"no question {unknown[0]!r}; there are: {known}")
-    before = _read(options.json) if options.json else None
+    before = _read(options.json) if options.json and options.question else None
     runner = Runner(quick=options.quick, peers=_peers(options.peers))
     results = runner.measure(questions.chosen(options.question))
     if options.json:

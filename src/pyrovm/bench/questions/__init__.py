@@ -14,7 +14,15 @@ from functools import partial
 from types import ModuleType
 
 from pyrovm.bench.figures import Answer
-from pyrovm.bench.questions import boot, exits, memory, programs, start, traffic
+from pyrovm.bench.questions import (
+    boot,
+    exits,
+    memory,
+    process_start,
+    programs,
+    start,
+    traffic,
+)
 from pyrovm.bench.questions.programs import memory as program_memory
 from pyrovm.bench.questions.programs import server, speed
 from pyrovm.bench.questions.programs import start as program_start
@@ -35,6 +43,7 @@ class Question:
 
 QUESTIONS = [
     Question("start", start, start.answer, 15),
+    Question("process-start", process_start, process_start.answer, 30),
     Question("programs-start", programs, program_start.answer, 40),
     Question("programs-speed", programs, speed.answer, 40),
     Question("programs-server", programs, server.answer, 50),
