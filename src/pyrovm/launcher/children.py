@@ -48,7 +48,7 @@ class Children:
         self.limit = limit
         self.by_pid: dict[int, Child] = {}
         self.waiting: list[Child] = []
-        self.started = self.failed = 0
+        self.started = self.ended = 0
         self.pool_failed = False  # the last child of the pool has ended before it had a job
 
     @property
@@ -126,8 +126,8 @@ class Children:
                 if of in self.waiting:
                     self.waiting.remove(of)
                     self.pool_failed = True
-            elif status:
-                self.failed += 1
+            else:
+                self.ended += 1
             ended.append((of, status))
         return ended
 

@@ -60,10 +60,35 @@ def connect() -> _socket.socket:
     return socket
 
 
+def reach(switch: str) -> _socket.socket:
+    """The launcher, started if it is to be.
+
+    One that was killed is replaced in any case, for whoever comes next.
+
+    Raises:
+        Unavailable: there is none to be had now.
+    """
+    try:
+        return connect()
+    except Unavailable as error:
+        if switch != place.ON and not error.left_over:
+            raise
+        from pyrovm.errors import HostError
+        from pyrovm.launcher import spawn
+
+        try:
+            spawn.start(wait=switch == place.ON)
+        except (HostError, OSError) as problem:
+            raise Unavailable(str(problem)) from None
+        if switch != place.ON:
+            raise
+    return connect()
+
+
 class Launched:
     """A VM's process that the launcher has made; it dies when this is closed, or we are.
 
-    ``pid`` is its number; ``fileno`` is readable when something about it is new.
+    ``pid`` is its number.
     """
 
     def __init__(
@@ -146,8 +171,8 @@ class Launched:
         self.lifeline.setblocking(False)
 
     def fileno(self) -> int:
-        """Of the connection to the launcher."""
-        return self._control.fileno()
+        """Of what is readable when :meth:`poll` may say more: as long as nobody else reads it."""
+        return (self.lifeline if self._launcher_gone else self._control).fileno()
 
     def poll(self) -> int | None:
         """How it has ended, if it has: a status, or minus a signal."""
@@ -165,6 +190,19 @@ class Launched:
         if self.status is None:
             self._look_ourselves()
         return self.status
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """As :meth:`poll`, waiting up to ``timeout`` seconds (None: for ever)."""
+        import select
+        from time import monotonic
+
+        until = None if timeout is None else monotonic() + timeout
+        while True:
+            status = self.poll()
+            left = None if until is None else until - monotonic()
+            if status is not None or (left is not None and left <= 0):
+                return status
+            select.select([self.fileno()], [], [], left)
 
     def _look_ourselves(self) -> None:
         """Without a launcher: the child's own word, or the kernel's."""
@@ -189,6 +227,8 @@ class Launched:
 
     def send_signal(self, number: int) -> None:
         """Send it a signal; nothing where it has ended."""
+        if self.pidfd < 0:
+            return
         import _signal  # type: ignore[import-not-found]
 
         try:

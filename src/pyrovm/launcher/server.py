@@ -60,7 +60,7 @@ class Server:
         self._served: dict[int, Child | None] = {}  # whose client a descriptor is
         self._poll = select.poll()
         self._since = time()
-        self._refused = 0
+        self._refused = self._failed = 0
         self._last_refusal = ""
         self._busy_at = monotonic()
         self._accept_at = 0.0
@@ -190,7 +190,7 @@ class Server:
             self._last_refusal = str(refusal)
             _answer(client, [("refused", str(refusal))])
         except HostError as error:
-            self._children.failed += 1
+            self._failed += 1
             _answer(client, [("failed", str(error))])
         except (BlockingIOError, ConnectionError):
             pass
@@ -257,7 +257,8 @@ class Server:
             "pid": os.getpid(),
             "since": self._since,
             "started": children.started,
-            "failed": children.failed,
+            "ended": children.ended,
+            "failed": self._failed,
             "refused": self._refused,
             "last_refusal": self._last_refusal,
             "pool": {"size": children.pool, "waiting": [of.pid for of in children.waiting]},

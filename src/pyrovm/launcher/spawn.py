@@ -6,7 +6,6 @@ import os
 import sys
 
 from pyrovm.errors import HostError
-from pyrovm.host import signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +16,7 @@ ENTRY = (
     "from pyrovm.cli.launcher import background; background()"
 )
 START_S = 30.0  # for an interpreter to start and load everything, on a busy machine
+RESET = [n for n in range(1, 65) if n not in (9, 19, 32, 33)]  # not KILL, STOP, libc's own
 
 
 def start(words: Sequence[str] = (), *, wait: bool = True) -> bool:
@@ -42,7 +42,7 @@ def start(words: Sequence[str] = (), *, wait: bool = True) -> bool:
             file_actions=[(os.POSIX_SPAWN_DUP2, fd, to) for to, fd in enumerate(moved)]
             + [(os.POSIX_SPAWN_CLOSE, fd) for fd in _inherited()],
             setsigmask=[],
-            setsigdef=[n for n in signals.ALL if n not in (signals.SIGKILL, signals.SIGSTOP)],
+            setsigdef=RESET,
         )
         for fd in moved:
             os.close(fd)

@@ -10,14 +10,13 @@ import fcntl
 import os
 import sys
 
-from pyrovm.errors import ConfigError, HostError
+from pyrovm.errors import ConfigError
 from pyrovm.host import signals
 from pyrovm.launcher import client, place, wire
 from pyrovm.launcher.environment import reads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import _socket
     from collections.abc import Sequence
 
 STOPPING = (signals.SIGTSTP, signals.SIGTTIN, signals.SIGTTOU)
@@ -60,9 +59,8 @@ def _launch(
     switch: str, kind: str, words: Sequence[str], variables: tuple[str, ...], blocked: set[int]
 ) -> client.Launched | None:
     try:
-        socket = _connect(switch)
         return client.Launched(
-            socket,
+            client.reach(switch),
             kind,
             words,
             _descriptors(),
@@ -72,25 +70,6 @@ def _launch(
         )
     except client.Unavailable:  # everything can be done without it
         return None
-
-
-def _connect(switch: str) -> _socket.socket:
-    try:
-        return client.connect()
-    except client.Unavailable as error:
-        if switch != place.ON and not error.left_over:
-            raise
-        from pyrovm.launcher import spawn
-
-        try:
-            # One that was killed is replaced, for whoever comes next.
-            spawn.start(wait=switch == place.ON)
-        except (HostError, OSError) as problem:
-            if switch == place.ON:
-                print(f"pyrovm: without a launcher: {problem}", file=sys.stderr)
-        if switch != place.ON:
-            raise
-        return client.connect()
 
 
 def _descriptors() -> dict[int, int]:

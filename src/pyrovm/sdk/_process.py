@@ -26,6 +26,11 @@ def vmm_command() -> list[str]:
     return [sys.executable, "-I", "-S", "-c", ENTRY.format(root=root)]
 
 
+def lifeline(fd: int) -> list[str]:
+    """What a VMM of ours is told of the lifeline's read end; before all other arguments."""
+    return ["--lifeline", str(fd)]
+
+
 class Workspace:
     """The folder of one microVM: API socket, log, metrics, vsock socket."""
 
@@ -41,10 +46,9 @@ class Workspace:
         for file in (self.log, self.metrics):
             file.touch(mode=0o600)
 
-    def arguments(self, spec_id: str, lifeline: int) -> list[str]:
+    def arguments(self, spec_id: str) -> list[str]:
         """The VMM's arguments."""
         return [
-            *("--lifeline", str(lifeline)),
             *("--api-sock", str(self.api_socket)),
             *("--id", spec_id),
             *("--log-path", str(self.log)),
@@ -100,4 +104,4 @@ def describe_exit(returncode: int | None) -> str:
     return f"the VMM ended with status {returncode}"
 
 
-__all__ = ["Spec", "Workspace", "clean_stale", "describe_exit", "vmm_command"]
+__all__ = ["Spec", "Workspace", "clean_stale", "describe_exit", "lifeline", "vmm_command"]

@@ -9,19 +9,21 @@ import re
 from collections.abc import AsyncIterator
 from typing import Any, Self
 
+from pyrovm.sdk import _warm
 from pyrovm.sdk._base import START_TIMEOUT, STOP_TIMEOUT, MicroVMBase, checked, drive_update
-from pyrovm.sdk._process import Workspace, vmm_command
+from pyrovm.sdk._process import Workspace, lifeline, vmm_command
 from pyrovm.sdk.errors import MicroVMError, WaitTimeout
 from pyrovm.sdk.http1 import ResponseParser, build_request
 from pyrovm.sdk.scrollback import Scrollback
 
 REQUEST_TIMEOUT = 60.0
+Process = asyncio.subprocess.Process | _warm.AsyncWarmProcess
 
 
 class AsyncConsole:
     """The serial console: what the guest printed so far, and what it shall read."""
 
-    def __init__(self, process: asyncio.subprocess.Process, scrollback: Scrollback) -> None:
+    def __init__(self, process: Process, scrollback: Scrollback) -> None:
         self._process = process
         self._scrollback = scrollback
         self._changed = asyncio.Condition()
@@ -81,7 +83,7 @@ class AsyncConsole:
 class AsyncMicroVM(MicroVMBase):
     """One microVM, one VMM process, in an asyncio program."""
 
-    _process: asyncio.subprocess.Process | None = None
+    _process: Process | None = None
     _console: AsyncConsole | None = None
     _lifeline: int = -1
 
@@ -103,27 +105,16 @@ class AsyncMicroVM(MicroVMBase):
         if self._process is not None:
             return
         workspace = self._workspace = Workspace()
-        reader, self._lifeline = os.pipe()
-        command = self._vmm or vmm_command()
-        arguments = workspace.arguments(self.id, reader)
-        if self._vmm is not None:  # not ours: it does not know the lifeline
-            arguments = arguments[2:]
         try:
             with workspace.log.open("ab") as log:
-                self._process = await asyncio.create_subprocess_exec(
-                    *command,
-                    *arguments,
-                    stdin=asyncio.subprocess.PIPE,
-                    stdout=asyncio.subprocess.PIPE,
-                    stderr=log,
-                    pass_fds=(reader,),
-                    start_new_session=True,
-                )
+                if self._vmm is None:
+                    words = workspace.arguments(self.id)
+                    self._process = await _warm.start_async(words, log.fileno())
+                if self._process is None:
+                    self._process = await self._start_cold(workspace, log.fileno())
         except BaseException:
             await self.close()
             raise
-        finally:
-            os.close(reader)
         self._console = AsyncConsole(self._process, self._scrollback)
         try:
             async with asyncio.timeout(timeout):
@@ -133,6 +124,24 @@ class AsyncMicroVM(MicroVMBase):
                     await asyncio.sleep(0.002)
         except TimeoutError:
             raise WaitTimeout(f"the VMM's API did not answer in {timeout:g} s", self.log) from None
+
+    async def _start_cold(self, workspace: Workspace, log: int) -> asyncio.subprocess.Process:
+        reader, self._lifeline = os.pipe()
+        command, arguments = self._vmm, workspace.arguments(self.id)
+        if command is None:  # ours knows the lifeline
+            command, arguments = vmm_command(), [*lifeline(reader), *arguments]
+        try:
+            return await asyncio.create_subprocess_exec(
+                *command,
+                *arguments,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                pass_fds=(reader,),
+                start_new_session=True,
+            )
+        finally:
+            os.close(reader)
 
     async def _try_connect(self) -> bool:
         try:
@@ -216,6 +225,8 @@ class AsyncMicroVM(MicroVMBase):
             self._process.stdin.close()
             with contextlib.suppress(ConnectionError):  # input the guest never read
                 await self._process.stdin.wait_closed()
+        if isinstance(self._process, _warm.AsyncWarmProcess):
+            self._process.release()
         if self._lifeline >= 0:
             os.close(self._lifeline)
             self._lifeline = -1

@@ -12,13 +12,15 @@ import time
 from collections.abc import Iterator
 from typing import Any, Self
 
+from pyrovm.sdk import _warm
 from pyrovm.sdk._base import START_TIMEOUT, STOP_TIMEOUT, MicroVMBase, checked, drive_update
-from pyrovm.sdk._process import Workspace, vmm_command
+from pyrovm.sdk._process import Workspace, lifeline, vmm_command
 from pyrovm.sdk.errors import MicroVMError, WaitTimeout
 from pyrovm.sdk.http1 import Response, ResponseParser, build_request
 from pyrovm.sdk.scrollback import Scrollback
 
 REQUEST_TIMEOUT = 60.0
+Process = subprocess.Popen[bytes] | _warm.WarmProcess
 
 
 class Console:
@@ -27,7 +29,7 @@ class Console:
     A thread of its own collects the output; the last 4 MiB are kept.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], scrollback: Scrollback) -> None:
+    def __init__(self, process: Process, scrollback: Scrollback) -> None:
         self._process = process
         self._scrollback = scrollback
         self._changed = threading.Condition()
@@ -96,7 +98,7 @@ class MicroVM(MicroVMBase):
     ...     vm.console.wait_for("login:")
     """
 
-    _process: subprocess.Popen[bytes] | None = None
+    _process: Process | None = None
     _console: Console | None = None
     _lifeline: int = -1
 
@@ -118,26 +120,15 @@ class MicroVM(MicroVMBase):
         if self._process is not None:
             return
         workspace = self._workspace = Workspace()
-        reader, self._lifeline = os.pipe()
-        command = self._vmm or vmm_command()
-        arguments = workspace.arguments(self.id, reader)
-        if self._vmm is not None:  # not ours: it does not know the lifeline
-            arguments = arguments[2:]
         try:
             with workspace.log.open("ab") as log:
-                self._process = subprocess.Popen(
-                    [*command, *arguments],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=log,
-                    pass_fds=(reader,),
-                    start_new_session=True,
-                )
+                if self._vmm is None:
+                    self._process = _warm.start(workspace.arguments(self.id), log.fileno())
+                if self._process is None:
+                    self._process = self._start_cold(workspace, log.fileno())
         except BaseException:
             self.close()
             raise
-        finally:
-            os.close(reader)
         self._console = Console(self._process, self._scrollback)
         deadline = time.monotonic() + timeout
         while not self._try_connect():
@@ -146,6 +137,23 @@ class MicroVM(MicroVMBase):
             if time.monotonic() > deadline:
                 raise WaitTimeout(f"the VMM's API did not answer in {timeout:g} s", self.log)
             time.sleep(0.002)
+
+    def _start_cold(self, workspace: Workspace, log: int) -> subprocess.Popen[bytes]:
+        reader, self._lifeline = os.pipe()
+        command, arguments = self._vmm, workspace.arguments(self.id)
+        if command is None:  # ours knows the lifeline
+            command, arguments = vmm_command(), [*lifeline(reader), *arguments]
+        try:
+            return subprocess.Popen(
+                [*command, *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                pass_fds=(reader,),
+                start_new_session=True,
+            )
+        finally:
+            os.close(reader)
 
     def _try_connect(self) -> bool:
         with socket.socket(socket.AF_UNIX) as probe:
@@ -233,6 +241,8 @@ class MicroVM(MicroVMBase):
                 if stream is not None:
                     with contextlib.suppress(BrokenPipeError):  # input the guest never read
                         stream.close()
+            if isinstance(self._process, _warm.WarmProcess):
+                self._process.release()
         if self._lifeline >= 0:
             os.close(self._lifeline)
             self._lifeline = -1
