@@ -24,6 +24,7 @@ KERNELS = {
     "osv": ("linux64.c", WIDE, 0x200000, 1 << 30),
     "linux": ("linux64.c", WIDE, 0x200000, 0xFFFFFFFF80000000),
     "virtio": ("virtio.c", WIDE, 0x100000, 0),
+    "lasting": ("lasting.c", WIDE, 0x100000, 0),
     "multiboot": ("multiboot.c", NARROW, 0x100000, 0),
 }
 

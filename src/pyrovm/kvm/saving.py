@@ -50,7 +50,7 @@ def save_vcpu(vcpu: Vcpu, msr_indices: Sequence[int]) -> dict[str, Any]:
     state["xcrs"] = bytes(vcpu.xcrs())
     state["debugregs"] = bytes(vcpu.debugregs())
     state["lapic"] = bytes(vcpu.lapic())
-    state["cpuid"] = vcpu.cpuid()
+    state["cpuid"] = vcpu.cpuid
     msrs: dict[int, int] = {}
     for at in range(0, len(msr_indices), MSRS_AT_ONCE):
         msrs |= vcpu.msrs(msr_indices[at : at + MSRS_AT_ONCE])

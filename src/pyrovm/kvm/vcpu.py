@@ -16,12 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 
-MAX_CPUID_ENTRIES = 256
-
-
 class Vcpu:
     """One vCPU.  ``run`` is the only call that may block, and it may be called from any thread.
 
+    ``cpuid`` is the table that the guest was given, its kvm_cpuid_entry2 one behind the other (what
+    KVM would tell of it may have more: a software-only KVM shows the host's own).
     ``page`` is the shared kvm_run mapping; ``exit_reason`` is its word 2, so that
     ``exit_reason[0]`` is one native read.
     """
@@ -35,6 +34,7 @@ class Vcpu:
         self.exit_reason = self.page[offset : offset + 4].cast("I")
         self.run_struct = abi.kvm_run(self.page)
         self.run = runner(fd, abi.KVM_RUN)
+        self.cpuid = b""
 
     def close(self) -> None:
         if self.fd >= 0:
@@ -160,15 +160,6 @@ class Vcpu:
         except HostError:  # vCPU descriptors answer this only on kernels that have XSAVE2
             return 0
 
-    def cpuid(self) -> bytes:
-        """The guest's CPUID table: kvm_cpuid_entry2 structures, one behind the other."""
-        buffer = with_tail(abi.kvm_cpuid2, abi.kvm_cpuid_entry2, MAX_CPUID_ENTRIES)
-        header = abi.kvm_cpuid2(buffer)
-        header.nent = MAX_CPUID_ENTRIES
-        ioctl_buffer(self.fd, abi.KVM_GET_CPUID2, buffer, what="KVM_GET_CPUID2")
-        start = abi.kvm_cpuid2.SIZE
-        return bytes(buffer[start : start + header.nent * abi.kvm_cpuid_entry2.SIZE])
-
     def set_cpuid(self, cpuid: list[abi.kvm_cpuid_entry2]) -> None:
         """Give the guest its CPUID table; before MSRs and before the first run.
 
@@ -177,8 +168,10 @@ class Vcpu:
         """
         header = abi.kvm_cpuid2()
         header.nent = len(cpuid)
-        buffer = bytearray(b"".join((header.view, *(entry.view for entry in cpuid))))
+        table = b"".join(bytes(entry) for entry in cpuid)
+        buffer = bytearray(header.view) + table
         ioctl_buffer(self.fd, abi.KVM_SET_CPUID2, buffer, what="KVM_SET_CPUID2")
+        self.cpuid = table
 
     def msrs(self, indices: Iterable[int]) -> dict[int, int]:
         """The values of the MSRs that KVM knows among ``indices``.
