@@ -10,6 +10,7 @@ static void set_limits(void)
 		limits[i] = (struct rlimit64){ RLIM64_INFINITY, RLIM64_INFINITY };
 	limits[RLIMIT_NOFILE] = (struct rlimit64){ 1024, 65536 };
 	limits[RLIMIT_CORE].rlim_cur = 0;
+	limits[RLIMIT_MSGQUEUE] = (struct rlimit64){ 819200, 819200 };
 	limits[RLIMIT_NPROC] = (struct rlimit64){ 4096, 4096 };
 	limits[RLIMIT_STACK].rlim_cur = boot_info->stack_size;
 }

@@ -133,6 +133,13 @@ SYSCALL(no_xattr); /* (l)getxattr, (l)setxattr, (l)removexattr: ENOTSUP */
 SYSCALL(fno_xattr); /* the same of a descriptor */
 SYSCALL(listxattr); /* and llistxattr: none */
 SYSCALL(flistxattr);
+/* calls_mqueue.c */
+SYSCALL(mq_open);
+SYSCALL(mq_unlink);
+SYSCALL(mq_timedsend);
+SYSCALL(mq_timedreceive);
+SYSCALL(mq_notify);
+SYSCALL(mq_getsetattr);
 /* pipe.c and the others */
 SYSCALL(pipe);
 SYSCALL(pipe2);

@@ -144,7 +144,10 @@ static size_t show_self_mounts(char *to, size_t size)
 CONSTANT(0, "0")
 CONSTANT(1, "1")
 CONSTANT(2, "2")
+CONSTANT(10, "10")
 CONSTANT(60, "60")
+CONSTANT(256, "256")
+CONSTANT(8192, "8192")
 CONSTANT(somaxconn, "4096")
 CONSTANT(pid_max, "4194304")
 CONSTANT(threads_max, "4096")
@@ -169,6 +172,11 @@ const struct proc_file proc_files[] = {
 	{ "self", LINK, show_self },
 	{ "stat", TEXT, show_machine_stat },
 	{ "sys/fs/file-max", TEXT, show_file_max },
+	{ "sys/fs/mqueue/msg_default", TEXT, show_10 },
+	{ "sys/fs/mqueue/msg_max", TEXT, show_10 },
+	{ "sys/fs/mqueue/msgsize_default", TEXT, show_8192 },
+	{ "sys/fs/mqueue/msgsize_max", TEXT, show_8192 },
+	{ "sys/fs/mqueue/queues_max", TEXT, show_256 },
 	{ "sys/fs/nr_open", TEXT, show_file_max },
 	{ "sys/fs/pipe-max-size", TEXT, show_pipe_max },
 	{ "sys/kernel/hostname", TEXT, show_hostname },
