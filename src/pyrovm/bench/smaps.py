@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 _HEADER = re.compile(r"[0-9a-f]+-[0-9a-f]+ \S{4} ")
 _FIELD = re.compile(r"(\w+): +(\d+) kB")
@@ -55,3 +56,42 @@ def outside_guest(mappings: list[Mapping], guest_kib: int) -> list[Mapping]:
     if len(guests) != 1:
         raise LookupError(f"{len(guests)} mappings could be the guest's {guest_kib} KiB of memory")
     return [m for m in mappings if m is not guests[0]]
+
+
+def sizes(pid: int) -> tuple[int, int]:
+    """Private and proportional memory of a process, in KiB."""
+    mappings = read_smaps(pid)
+    return sum(m.private_kib for m in mappings), sum(m.pss_kib for m in mappings)
+
+
+def family(pid: int) -> list[int]:
+    """A process and all its descendants."""
+    found = [pid]
+    for each in found:  # which grows meanwhile
+        found += children(each)
+    return found
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started, of all its threads."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(word) for task in tasks for word in (task / "children").read_text().split()]
+
+
+# Kernel stacks are in vmalloc's; the second stage's page tables have a line of their own.
+_KERNELS = ("Slab", "PageTables", "SecPageTables", "VmallocUsed", "Percpu")
+
+
+def parse_meminfo(text: str) -> dict[str, int]:
+    """KiB by name, of /proc/meminfo.
+
+    >>> parse_meminfo("MemTotal:  2048 kB\\nHugePages_Total:  0\\n")
+    {'MemTotal': 2048}
+    """
+    return {name: int(kib) for name, kib in re.findall(r"^(\w+): +(\d+) kB$", text, re.M)}
+
+
+def kernel_kib() -> int:
+    """What the kernel uses for itself, without caches of files."""
+    found = parse_meminfo(Path("/proc/meminfo").read_text())
+    return sum(found.get(name, 0) for name in _KERNELS)

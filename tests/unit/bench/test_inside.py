@@ -1,10 +1,12 @@
 """What is read from the lab kernel's account and from /proc, on real lines of both."""
 
+import subprocess
+
 import pytest
 
 from pyrovm.bench.inside.exits import count
 from pyrovm.bench.inside.tracing import Event, init_reached, parse_event
-from pyrovm.bench.smaps import Mapping, outside_guest, parse_smaps
+from pyrovm.bench.smaps import Mapping, family, outside_guest, parse_smaps
 
 TRACE = """\
 # tracer: nop
@@ -87,3 +89,14 @@ def test_the_guests_memory_is_left_out_and_must_be_there():
     assert [m.size_kib for m in outside_guest(mappings, 128 << 10)] == [2048, 4096]
     with pytest.raises(LookupError, match="0 mappings"):
         outside_guest(mappings, 256 << 10)
+
+
+def test_a_family_is_a_process_with_its_children_and_theirs():
+    with subprocess.Popen(
+        ["sh", "-c", "sh -c 'echo here; read x'; true"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as shell:
+        shell.stdout.readline()
+        assert len(family(shell.pid)) == 2
+        shell.stdin.close()

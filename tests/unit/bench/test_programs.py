@@ -6,10 +6,10 @@ import sys
 import pytest
 
 from pyrovm.bench import programs
-from pyrovm.bench.questions.programs.memory import children
 from pyrovm.bench.questions.programs.server import Load, parse
 from pyrovm.bench.questions.programs.speed import parse as parse_loops
 from pyrovm.bench.questions.programs.start import Clock, first_byte_ms, ns_at
+from pyrovm.bench.smaps import children
 
 WRK = """\
 Running 2s test @ http://127.0.0.1:9191/

@@ -2,6 +2,7 @@ import pytest
 
 from pyrovm.bench import questions
 from pyrovm.bench.guests import elf, init_code
+from pyrovm.bench.questions.classic import COLUMNS, table
 from pyrovm.bench.questions.exits import purpose, side_by_side
 from pyrovm.bench.questions.start import imports_table, parse_imports
 from pyrovm.boot.elf import parse
@@ -78,6 +79,19 @@ def test_everything_is_asked_where_nothing_is_named_and_fits_a_quarter_of_an_hou
     alone = sum(question.budget_s for question in everything if question.alone)
     shared = sum(question.budget_s for question in everything if not question.alone)
     assert alone + shared / 2 <= 15 * 60
+
+
+def test_the_classic_table_has_a_row_for_each_kind_that_was_measured():
+    memory = {"private": [20, 30, 40], "proportional": [50], "kernel": [6]}
+    seen = {"vm": {"start": [1621.4], **memory}, "process": {"start": [0.297], **memory}}
+    images = {"vm": 13855.0, "crun": 36.8, "process": 36.8}
+    rows = table(seen, {"process": [0.91], "crun": [23.1]}, images)
+    assert rows == [
+        ["virtual machine (QEMU PC)", "1621", "", "13855", "30", "50", "6"],
+        ["container (crun)", "", "23.1", "36.8", "", "", ""],
+        ["process", "0.297", "0.91", "36.8", "30", "50", "6"],
+    ]
+    assert all(len(row) == len(COLUMNS) for row in rows)
 
 
 @pytest.mark.parametrize("stays", [False, True])

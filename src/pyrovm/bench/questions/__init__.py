@@ -16,6 +16,7 @@ from types import ModuleType
 from pyrovm.bench.figures import Answer
 from pyrovm.bench.questions import (
     boot,
+    classic,
     exits,
     memory,
     process_start,
@@ -52,6 +53,7 @@ QUESTIONS = [
     Question("boot-cloud", boot, partial(boot.answer, "cloud", counted=False), 60),
     Question("boot-lean-counted", boot, partial(boot.answer, "lean", counted=True), 60, False),
     Question("boot-cloud-counted", boot, partial(boot.answer, "cloud", counted=True), 60, False),
+    Question("classic", classic, classic.answer, 60, False),
     Question("exits", exits, exits.answer, 60, False),
     Question("memory", memory, memory.answer, 30, False),
     Question("disk", traffic, traffic.disk, 60, False),

@@ -8,12 +8,11 @@ import select
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pyrovm
 from pyrovm.bench import programs
 from pyrovm.bench.figures import Answer, Figure, Sample
-from pyrovm.bench.smaps import read_smaps
+from pyrovm.bench.smaps import children, sizes
 from pyrovm.bench.terms import Terms
 from pyrovm.image import index
 from pyrovm.libos import build
@@ -22,18 +21,6 @@ QUESTION = "programs-memory"
 IMAGE_KIB, PRIVATE_KIB = 300, 6 << 10
 VMS = 200
 PYTHON = "import sys; print('hello', flush=True); sys.stdin.read()"
-
-
-def sizes(pid: int) -> tuple[int, int]:
-    """Private and proportional memory of a process, in KiB."""
-    mappings = read_smaps(pid)
-    return sum(m.private_kib for m in mappings), sum(m.pss_kib for m in mappings)
-
-
-def children(pid: int) -> list[int]:
-    """The processes that a process has started, of all its threads."""
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    return [int(word) for task in tasks for word in (task / "children").read_text().split()]
 
 
 def _figure(name: str, ours: list[int], peer: list[int] | None = None) -> Figure:
