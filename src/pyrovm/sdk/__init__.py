@@ -5,6 +5,7 @@ from __future__ import annotations
 from pyrovm.sdk.aio import AsyncMicroVM
 from pyrovm.sdk.errors import ApiError, MicroVMError, VmmExited, WaitTimeout
 from pyrovm.sdk.microvm import MicroVM
+from pyrovm.sdk.snapshots import Snapshot
 from pyrovm.sdk.spec import Balloon, Drive, MemoryHotplug, Network, Pmem, Spec, Vsock
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "MicroVMError",
     "Network",
     "Pmem",
+    "Snapshot",
     "Spec",
     "VmmExited",
     "Vsock",
