@@ -62,6 +62,11 @@ def wait(numbers: Iterable[int]) -> tuple[int, int]:
     return info.si_signo, info.si_code
 
 
+def kill_process(pidfd: int, number: int) -> None:
+    """pidfd_send_signal(2)."""
+    _signal.pidfd_send_signal(pidfd, number)
+
+
 def handler_of(number: int) -> object:
     """What is done about a signal now, for :func:`restore`."""
     return _signal.getsignal(number)
