@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pyrovm.errors import ConfigError, HostError
 from pyrovm.guest.progress import Progress
-from pyrovm.image import base, c_source, elf, python, script
+from pyrovm.image import base, c_source, elf, python, runtimes, script
 from pyrovm.image.libraries import Libraries, read_elf
 from pyrovm.image.tree import DEFAULT_MAX_BYTES, Tree
 from pyrovm.image.which import find_program, is_python
@@ -72,6 +72,7 @@ class Draft:
         if self._python is not None:
             self._take_python(self._python)
         self._take_certificates()
+        self._take_runtime(runtimes.of_libraries(self._libraries.names), "read by a library")
         self._libraries.finish()
         self.inputs.update(self._libraries.paths)
         self.inputs.add("/etc/ld.so.cache")
@@ -132,6 +133,7 @@ class Draft:
             return
         self.exe = self.tree.add_host(path, "the program")
         self._libraries.add_program(self.exe)
+        self._take_runtime(runtimes.of_program(path), f"read by {os.path.basename(path)}")
         self.argv = [path]
 
     def _script(self, path: Path, head: bytes) -> None:
@@ -319,6 +321,11 @@ class Draft:
             may_be_elf = ".so" in path or node.mode & stat.S_IXUSR
             if may_be_elf and script.head(node.source).startswith(elf.MAGIC):
                 self._libraries.add_object(path)
+
+    def _take_runtime(self, places: list[str], why: str) -> None:
+        """What a program reads; of the many files only the folders decide if an image is fresh."""
+        runtimes.add(self.tree, self._libraries, places, why)
+        self.inputs.update(places)
 
     def _take_certificates(self) -> None:
         """Authorities' certificates, where something speaks TLS."""

@@ -59,13 +59,17 @@ class Libraries:
             raise ConfigError(f"{path}: not found: {'; '.join(missing)}")
         return program
 
-    def add_object(self, path: str) -> None:
-        """Bring what a plug-in or extension module needs; what is missing is remarked upon."""
+    def add_object(self, path: str, *, is_optional: bool = False) -> None:
+        """Bring what a plug-in or extension module needs.
+
+        What is missing is remarked upon, unless the object is one of many that may be used or not.
+        """
         try:
             library = self._parse(path)
         except elf.ElfError:
             return  # data that happens to be called like a library, or for another machine
-        for text in self._add_needed(path, library, ()):
+        missing = self._add_needed(path, library, ())
+        for text in () if is_optional else missing:
             self._tree.remarks.append(f"{path}: not found: {text}")
 
     def finish(self) -> None:

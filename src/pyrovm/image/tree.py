@@ -86,6 +86,14 @@ class Tree:
         """
         return self._walk(path, why)
 
+    def add_host_place(self, folder: str, why: str) -> str:
+        """A folder of the host, empty, at the path where it is; its path without links.
+
+        Raises:
+            HostError: neither the image nor the host has it.
+        """
+        return self._walk(folder, why, is_folder=True)
+
     def add_host_folder(
         self,
         folder: Path,
@@ -154,7 +162,7 @@ class Tree:
             done += node.size_bytes
             at(done / max(1, self.size_bytes))
 
-    def _walk(self, path: str, why: str | None) -> str:
+    def _walk(self, path: str, why: str | None, *, is_folder: bool = False) -> str:
         """Follow ``path`` through the image; with ``why``, bring in what is only on the host."""
         if not path.startswith("/") or "\0" in path:
             raise ConfigError(f"{path!r}: not an absolute path")
@@ -168,7 +176,7 @@ class Tree:
             place = f"{here}/{part}"
             node = self.nodes.get(place)
             if node is None and why is not None:
-                node = self._bring(place, bool(left), why)
+                node = self._bring(place, bool(left) or is_folder, why)
             if node is None or node.kind != "link":
                 here = place
                 continue
