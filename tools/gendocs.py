@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Generate the parts of docs/reference that the code knows best.
+"""Generate the parts of docs/reference and README.md that the code knows best.
 
 A page says where: between ``<!-- generated: NAME -->`` and ``<!-- /generated -->`` stands what
 ``NAME`` of this program makes.  Everything else on a page is written by hand.
@@ -30,6 +30,9 @@ import gendocs_sdk  # noqa: E402
 
 PARTS = {
     "benchmarks": gendocs_bench.benchmarks,
+    "benchmarks-classic": gendocs_bench.classic,
+    "benchmarks-headlines": gendocs_bench.headlines,
+    "benchmarks-plots": gendocs_bench.pictures,
     "cli": gendocs_cli.commands,
     "firecracker-flags": gendocs_cli.firecracker_flags,
     "endpoints": gendocs_api.endpoints,
@@ -61,7 +64,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="only compare with what is there")
     check = parser.parse_args().check
     stale, seen = 0, set()
-    for page in sorted(ROOT.glob("docs/**/*.md")):
+    for page in [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]:
         old = page.read_text()
         seen.update(match[2] for match in SECTION.finditer(old))
         new = filled(old)
@@ -74,6 +77,9 @@ def main() -> int:
             sys.stdout.writelines(diff)
         else:
             page.write_text(new)
+    if plots := gendocs_bench.stale_plots():
+        print(f"plots not of these figures (make bench): {', '.join(plots)}")
+        stale = 1
     if missing := PARTS.keys() - seen:
         print(f"on no page: {', '.join(sorted(missing))}")
         stale = 1

@@ -22,7 +22,8 @@ class Sample:
     median: float
     min: float
     max: float
-    p99: float  # by nearest rank: of fewer than a hundred measurements the largest
+    p1: float  # by nearest rank: of fewer than a hundred measurements the least
+    p99: float  # and the largest
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Self:
@@ -35,7 +36,12 @@ class Sample:
         if not found:
             raise ValueError("no measurements to sum up")
         median = statistics.median(found)
-        return cls(len(found), median, found[0], found[-1], percentile(found, 99))
+        tails = percentile(found, 1), percentile(found, 99)
+        return cls(len(found), median, found[0], found[-1], *tails)
+
+    def tail(self, *, higher_is_better: bool) -> float:
+        """The worse one of the outer percentiles."""
+        return self.p1 if higher_is_better else self.p99
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:
@@ -127,7 +133,7 @@ class Detail:
 
 @dataclasses.dataclass(frozen=True)
 class Bars:
-    """One quantity of several things side by side: (p50, p99) each, as a plot."""
+    """One quantity of several things side by side: (p50, tail) each, as a plot."""
 
     question: str
     slug: str  # of the plot's file
@@ -140,13 +146,18 @@ class Bars:
     def of(cls, figure: Figure, ours: str, slug: str, title: str, *, is_log: bool = False) -> Self:
         """A figure's own sample, called ``ours``, and its peers'."""
         samples = {ours: figure.ours} | figure.peers
-        values = {name: (sample.median, sample.p99) for name, sample in samples.items()}
+        values = {
+            name: (sample.median, sample.tail(higher_is_better=figure.higher_is_better))
+            for name, sample in samples.items()
+        }
         return cls(figure.question, slug, title, figure.unit, values, is_log)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
         """The bars, of what dataclasses.asdict made of them."""
-        return cls(**data | {"values": {k: (p50, p99) for k, (p50, p99) in data["values"].items()}})
+        return cls(
+            **data | {"values": {k: (p50, tail) for k, (p50, tail) in data["values"].items()}}
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from pyrovm.bench import words
-from pyrovm.bench.figures import Figure
+from pyrovm.bench.figures import Bars, Curve, Figure
 from pyrovm.bench.results import Results, Run, Topic
 
 _HEAD = """\
 `make bench` measures all of this; each section names the command for its own figures. Figures are
-medians (p50), with the 99th percentile (p99: of fewer than a hundred measurements the largest) and
-the number of measurements behind them; ratios are ours by the first peer's, on the same machine.
+medians (p50); the tail is the 99th percentile of times and sizes and the first of rates, which is
+the worst of fewer than a hundred measurements; n is their number. Peers have their tail in
+brackets; ratios are ours by the first peer's, on the same machine.
 *Counted ms* are instructions, a million each, of guest, VMM and host kernel together, in a lab
 whose clock counts them (`Lab(icount=0)`): they repeat whatever else the machine does. Plain *ms* in
 the lab are its clock's, and compare only with each other.
 """
 
 
-def page(results: Results) -> str:
-    """The text of the page."""
+def page(results: Results, assets: str) -> str:
+    """The text of the page; ``assets`` is where its plots lie, seen from it."""
     parts = [_HEAD, _runs(results.runs)]
     targets = results.with_target
     if targets:
         met = sum(figure.is_met is True for figure in targets)
         parts.append(f"## Targets\n\n{met} of {len(targets)} are met.\n")
         parts.append(_figures(targets))
-    parts += [_topic(results, topic) for topic in results.topics]
+    parts += [_topic(results, topic, assets) for topic in results.topics]
     if results.skipped:
         lines = [f"- {each.question}: {each.what}\n" for each in results.skipped]
         parts.append("## Not measured\n\n" + "".join(lines))
@@ -33,22 +36,39 @@ def page(results: Results) -> str:
 
 def headlines(results: Results) -> str:
     """The figures that have a headline, as a table."""
-    columns = ["", "p50", "p99", "unit", "beside", "target", "met", "command"]
+    columns = ["", "p50", "tail", "unit", "beside", "target", "met", "command"]
     rows = []
     for figure in results.figures:
         if figure.headline:
-            cells = [figure.headline, words.number(figure.ours.median), _p99(figure), figure.unit]
+            cells = [figure.headline, words.number(figure.ours.median)]
+            cells += [words.tail(figure, figure.ours), figure.unit]
             cells += [_peers(figure), words.target(figure), words.verdict(figure)]
             rows.append([*cells, f"`{figure.command}`"])
     return _table(columns, rows)
 
 
-def classic(results: Results, title: str) -> str:
-    """One table of details, by its title; empty if it was not made."""
+def detail_table(results: Results, question: str) -> str:
+    """The first table that explains a question; empty if there is none."""
     for detail in results.details:
-        if detail.title == title:
+        if detail.question == question:
             return _table(detail.columns, detail.rows)
     return ""
+
+
+def pictures(results: Results, slugs: Collection[str], assets: str) -> str:
+    """The plots of these names, as far as there are any."""
+    charts: list[Bars | Curve] = [*results.bars, *results.curves]
+    charts = [chart for chart in charts if chart.slug in slugs]
+    return "\n".join(_picture(chart, assets) for chart in charts)
+
+
+def _picture(chart: Bars | Curve, assets: str) -> str:
+    """A plot for light pages and for dark ones."""
+    path = f"{assets}/{chart.slug}"
+    return (
+        f'<picture><source media="(prefers-color-scheme: dark)" srcset="{path}-dark.svg">'
+        f'<img alt="{chart.title}" src="{path}.svg"></picture>\n'
+    )
 
 
 def _runs(runs: list[Run]) -> str:
@@ -64,7 +84,7 @@ def _runs(runs: list[Run]) -> str:
     return _table(["measured", ""], rows)
 
 
-def _topic(results: Results, topic: Topic) -> str:
+def _topic(results: Results, topic: Topic, assets: str) -> str:
     figures = [figure for figure in results.figures if figure.question in topic.questions]
     if not figures:
         return ""
@@ -73,8 +93,12 @@ def _topic(results: Results, topic: Topic) -> str:
     for detail in results.details:
         if detail.question in topic.questions:
             parts += [f"### {detail.title}\n", _table(detail.columns, detail.rows)]
+    for bars in results.bars:
+        if bars.question in topic.questions:
+            parts.append(_picture(bars, assets))
     for curve in results.curves:
         if curve.question in topic.questions:
+            parts.append(_picture(curve, assets))
             xs = sorted({x for points in curve.lines.values() for x, _ in points})
             rows = []
             for x in xs:
@@ -86,23 +110,23 @@ def _topic(results: Results, topic: Topic) -> str:
 
 
 def _figures(figures: list[Figure]) -> str:
-    columns = ["", "p50", "p99", "n", "unit", "beside", "ratio", "target", "met"]
+    columns = ["", "p50", "tail", "n", "unit", "beside", "ratio", "target", "met"]
     rows = []
     for figure in figures:
-        cells = [figure.name, words.number(figure.ours.median), _p99(figure), str(figure.ours.n)]
-        cells += [figure.unit, _peers(figure)]
+        cells = [figure.name, words.number(figure.ours.median)]
+        cells += [words.tail(figure, figure.ours), str(figure.ours.n), figure.unit, _peers(figure)]
         cells += [words.ratio(figure), words.target(figure), words.verdict(figure)]
         rows.append(cells)
     notes = sorted({f"{figure.name}: {figure.note}" for figure in figures if figure.note})
     return _table(columns, rows) + "".join(f"\n{note}.\n" for note in notes)
 
 
-def _p99(figure: Figure) -> str:
-    return words.number(figure.ours.p99) if figure.ours.n > 1 else ""
-
-
 def _peers(figure: Figure) -> str:
-    return ", ".join(f"{name} {words.sample(sample)}" for name, sample in figure.peers.items())
+    found = []
+    for name, sample in figure.peers.items():
+        text = words.sample(sample, higher_is_better=figure.higher_is_better)
+        found.append(f"{name} {text}")
+    return ", ".join(found)
 
 
 def _table(columns: list[str], rows: list[list[str]]) -> str:

@@ -121,22 +121,22 @@ def _draw(chart: Bars | Curve, look: Look, path: Path) -> None:
 def _bars(chart: Bars, axes: Axes, look: Look) -> None:
     names = [*chart.values][::-1]  # the first is the topmost
     middles = [chart.values[name][0] for name in names]
-    tails = [max(0.0, chart.values[name][1] - chart.values[name][0]) for name in names]
+    tails = [chart.values[name][1] - chart.values[name][0] for name in names]
+    below = [max(0.0, -tail) for tail in tails]
+    above = [max(0.0, tail) for tail in tails]
     colours = [look.ours if OURS in name else look.theirs for name in names]
     axes.barh(names, middles, color=colours, height=0.65)
-    axes.errorbar(
-        middles, names, xerr=[[0.0] * len(names), tails], fmt="none", ecolor=look.ink, capsize=2
-    )
+    axes.errorbar(middles, names, xerr=[below, above], fmt="none", ecolor=look.ink, capsize=2)
     if chart.is_log:
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
     axes.margins(x=0.15)
     for place, name in enumerate(names):
-        p50, p99 = chart.values[name]
+        p50, tail = chart.values[name]
         axes.annotate(
-            number(p50), (max(p50, p99), place), (4, 0), textcoords="offset points", va="center"
+            number(p50), (max(p50, tail), place), (4, 0), textcoords="offset points", va="center"
         )
-    axes.set_xlabel(f"{chart.unit}: p50, and up to p99")
+    axes.set_xlabel(f"{chart.unit}: p50, and its tail")
     axes.grid(axis="x", linewidth=0.5)
     axes.set_axisbelow(True)
 

@@ -18,16 +18,23 @@ def number(value: float) -> str:
     return f"{value:.{max(0, 3 - len(str(int(abs(value)))))}f}"
 
 
-def sample(found: Sample) -> str:
-    """The median, and the 99th percentile where it says more.
+def sample(found: Sample, *, higher_is_better: bool = False) -> str:
+    """The median, and behind it the tail where it says more.
 
     >>> sample(Sample.of([1, 2, 9])), sample(Sample.of([2, 2])), sample(Sample.of([7]))
-    ('2 (p99 9)', '2', '7')
+    ('2 (9)', '2', '7')
+    >>> sample(Sample.of([1, 2, 9]), higher_is_better=True)
+    '2 (1)'
     """
     text = number(found.median)
-    if found.n > 1 and number(found.p99) != text:
-        text += f" (p99 {number(found.p99)})"
-    return text
+    tail = number(found.tail(higher_is_better=higher_is_better))
+    return text if tail == text else f"{text} ({tail})"
+
+
+def tail(figure: Figure, found: Sample) -> str:
+    """The 99th percentile of times and sizes, the first of rates; empty where there is but one."""
+    value = found.tail(higher_is_better=figure.higher_is_better)
+    return number(value) if found.n > 1 else ""
 
 
 def ratio(figure: Figure) -> str:
@@ -73,11 +80,11 @@ def table(columns: list[str], rows: list[list[str]]) -> str:
 
 def terminal(figures: list[Figure]) -> str:
     """The figures as a table for the terminal."""
-    columns = ["", "p50", "p99", "unit", "ratio", "target", "met"]
+    columns = ["", "p50", "tail", "unit", "ratio", "target", "met"]
     rows = []
     for f in figures:
-        cells = [number(f.ours.median), number(f.ours.p99), f.unit]
+        cells = [number(f.ours.median), tail(f, f.ours), f.unit]
         rows.append([f.name, *cells, ratio(f), target(f), verdict(f)])
         for name, peer in f.peers.items():
-            rows.append([f"    {name}", number(peer.median), number(peer.p99), "", "", "", ""])
+            rows.append([f"    {name}", number(peer.median), tail(f, peer), "", "", "", ""])
     return table(columns, rows)

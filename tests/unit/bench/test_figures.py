@@ -13,8 +13,10 @@ def figure(ours, peer=None, **more):
 
 
 def test_a_sample_is_summed_up_by_its_median_and_its_ends():
-    assert Sample.of(iter([5.0, 1.0, 2.0])) == Sample(3, 2.0, 1.0, 5.0, 5.0)
-    assert Sample.of(range(1, 201)).p99 == 198
+    assert Sample.of(iter([5.0, 1.0, 2.0])) == Sample(3, 2.0, 1.0, 5.0, 1.0, 5.0)
+    many = Sample.of(range(1, 201))
+    assert many.tail(higher_is_better=False) == 198
+    assert many.tail(higher_is_better=True) == 2
     assert Sample.of([1.0, 2.0]).median == 1.5
     with pytest.raises(ValueError, match="no measurements"):
         Sample.of([])
@@ -61,7 +63,8 @@ def test_the_page_shows_every_figure_detail_curve_and_reason():
         ["disk: no compiler"],
         [Curve("q", "f", "How it grows", "MiB", "ms", {"a": [(1, 2.5), (2, 3)], "b": [(2, 4)]})],
     )
-    text = page(Results.of(RUN, [Topic("t", "How many?", "We count.", ["q"])], {"q": answer}))
+    topics = [Topic("t", "How many?", "We count.", ["q"])]
+    text = page(Results.of(RUN, topics, {"q": answer}), "../assets")
     assert "| CPU | of a kind |" in text
     assert "1 of 2 are met." in text
     assert "| exits | 34886 |  | 1 | ms | QEMU 40504 | 0.86 | at most 1.5 times | yes |" in text
@@ -72,6 +75,7 @@ def test_the_page_shows_every_figure_detail_curve_and_reason():
     assert "### What they are\n\n| exit | times |\n| --- | --- |\n| IO | 7 |\n" in text
     assert "### How it grows\n\n| MiB | a, ms | b, ms |\n" in text
     assert "| 1 | 2.50 |  |\n| 2 | 3 | 4 |\n" in text
+    assert '<img alt="How it grows" src="../assets/f.svg">' in text
     assert "- q: disk: no compiler\n" in text
 
 

@@ -24,7 +24,7 @@ def test_every_chart_is_plotted_for_light_and_dark_pages_and_as_png(results, tmp
         *("start-up-dark.svg", "start-up.png", "start-up.svg"),
     ]
     light, dark = ((tmp_path / "new" / f"start-up{s}.svg").read_text() for s in ("", "-dark"))
-    for words in ("Start of a program", "pyrovm", "crun", "ms: p50, and up to p99"):
+    for words in ("Start of a program", "pyrovm", "crun", "ms: p50, and its tail"):
         assert f">{words}<" in light
         assert f">{words}<" in dark
     assert plots.LIGHT.paper in light

@@ -77,6 +77,9 @@ def answer(flavour: str, terms: Terms, *, counted: bool) -> Answer:
                     peer_name=QEMU,
                     # Counted only: the clock's figures are those of a busy machine, too.
                     target=TARGET if counted and (way, what) == ("request", "init") else None,
+                    headline=f"Linux, {flavour} kernel: `InstanceStart` to init"
+                    if counted and not serial and (way, what) == ("request", "init")
+                    else "",
                 )
                 found.figures.append(figure)
         if counted and flavour == "lean" and not serial:

@@ -11,7 +11,8 @@ of the process that brings it about.  The same natively on this machine, for wha
 * container: the same hello in new namespaces, by unshare; natively by crun, too.
 
 Memory is that of the idle VM: private and proportional of the process and its children, guest and
-all; and what the kernel took for it meanwhile (slabs, page tables of both stages, stacks, vmalloc).
+all; and what the kernel took for it meanwhile (slabs, page tables of both stages, stacks, vmalloc),
+where some dozens of KiB are chance.
 """
 
 from __future__ import annotations

@@ -83,6 +83,7 @@ def answer(terms: Terms) -> Answer:
                     peer=Sample.of([counts["qemu"]]),
                     peer_name=QEMU,
                     target=None if serial else TARGET,
+                    headline="" if serial else f"Linux, {flavour} kernel: exits until init",
                     note=f"{_own(seen)} by pyrovm's own metrics, the guest's reset included",
                 )
             )

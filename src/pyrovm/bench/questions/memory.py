@@ -44,6 +44,7 @@ def answer(terms: Terms) -> Answer:
                 ours=Sample.of(seen[f"pyrovm {what}"]),
                 peer=Sample.of(seen[f"qemu {what}"]),
                 peer_name=QEMU,
+                headline="VMM of a Linux guest, private memory" if what == "private" else "",
                 note=f"1 vCPU, {MEMORY_MIB} MiB, {flavour} kernel",
             )
         )

@@ -21,6 +21,12 @@ ROUNDS = 1  # the clock counts: another one would say the same within a percent
 DISK_MIB = 128
 STREAM_MIB = 32
 
+HEADLINES = {
+    "Sync engine: 4 KiB random reads, depth 32": "disk, 4 KiB random reads, depth 32",
+    "TCP by tap: guest to host": "network by tap, guest to host",
+    "TCP by vhost-net: guest to host": "network by vhost-net, guest to host",
+    "vsock by vhost-vsock: guest to host": "vsock by the kernel, guest to host",
+}
 _PATTERNS = {
     "random-1": ("4 KiB random reads, depth 1", "reads/s", 1.0),
     "random-32": ("4 KiB random reads, depth 32", "reads/s", 1.0),
@@ -144,5 +150,6 @@ def _compare(
                     peer=Sample.of(rate / scale for rate in seen[peer][pattern]),
                     peer_name=peer_name,
                     higher_is_better=True,
+                    headline=HEADLINES.get(f"{title}: {words}", ""),
                 )
             )

@@ -106,7 +106,9 @@ def answer(terms: Terms) -> Answer:
         vm, plain = _one(words)
         private = _figure(f"{name}: VMM and guest, private", [vm[0]], [plain[0]])
         if target:
-            private = Figure(**{**vars(private), "target": target, "absolute": True})
+            headline = "hello in a VM: VMM and guest, private"
+            more = {"target": target, "absolute": True, "headline": headline}
+            private = Figure(**{**vars(private), **more})
         found.figures.append(private)
         found.figures.append(_figure(f"{name}: VMM and guest, proportional", [vm[1]], [plain[1]]))
     vms = terms.count(VMS, 20)
@@ -119,5 +121,7 @@ def answer(terms: Terms) -> Answer:
     note = f"all {sum(pss for _, pss in each) >> 10} MiB, proportional; started by pyrovm.run"
     for index_, what in enumerate(("private", "proportional")):
         figure = _figure(f"{vms} VMs alive: each, {what}", [pair[index_] for pair in each])
-        found.figures.append(Figure(**{**vars(figure), "note": note if index_ else ""}))
+        headline = "" if index_ else f"each of {vms} such VMs, private"
+        more = {"note": note if index_ else "", "headline": headline}
+        found.figures.append(Figure(**{**vars(figure), **more}))
     return found

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pyrovm.bench import programs
-from pyrovm.bench.figures import Answer, Figure, Sample
+from pyrovm.bench.figures import Answer, Bars, Figure, Sample
 from pyrovm.bench.terms import Terms
 from pyrovm.guest import programs as tools
 
@@ -152,6 +152,15 @@ def answer(terms: Terms) -> Answer:
                     peer=Sample.of(getattr(load, field) for load in seen[False]),
                     peer_name="a plain process",
                     higher_is_better=field == "rate",
+                    headline=f"{name} in a VM" if field == "rate" else "",
                 )
             )
+    values = {}
+    for figure in found.figures:
+        if figure.unit == "requests/s":
+            kind = figure.name.partition(":")[0]
+            for where, sample in (("pyrovm run", figure.ours), *figure.peers.items()):
+                values[f"{kind}, {where}"] = (sample.median, sample.p1)
+    title = f"HTTP requests a second, {CONNECTIONS} connections"
+    found.bars.append(Bars(QUESTION, "http", title, "requests/s", values, is_log=True))
     return found

@@ -59,6 +59,7 @@ def answer(terms: Terms) -> Answer:
                 peer=Sample.of(medians[name, False]),
                 peer_name="a plain process",
                 target=target,
+                headline=text if target else "",
                 note=f"fastest slice {number(ours)} and {number(peer)} ns: {ours / peer:.2f}",
             )
         )

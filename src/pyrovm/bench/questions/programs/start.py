@@ -107,6 +107,9 @@ def _parts(terms: Terms, hello: str, skipped: list[str]) -> list[Figure]:
         ticks = int(done.stdout.split()[0]) - report["entry_tsc"]
         guest.append(ticks / report["tsc_khz"])
     first = _figure("VMM: opening KVM to the guest's first instruction", "ms", opened)
+    first = dataclasses.replace(
+        first, headline="of which the VMM, to the guest's first instruction"
+    )
     return [
         _absolute(first, VMM_MS),
         _figure("of which CPU time, until KVM_RUN", "ms CPU", cpu),
@@ -169,7 +172,11 @@ def _warm(terms: Terms, hello: str) -> list[Figure]:
     rate = _figure("pyrovm.run of hello, two threads", "runs/s", *rates)
     return [
         _absolute(_figure("pyrovm.run of hello: call to first byte", "ms", vm, plain), WARM_MS),
-        dataclasses.replace(_absolute(rate, RUNS_A_SECOND), higher_is_better=True),
+        dataclasses.replace(
+            _absolute(rate, RUNS_A_SECOND),
+            higher_is_better=True,
+            headline="the same, how many in a second",
+        ),
     ]
 
 
@@ -192,6 +199,7 @@ def _python(terms: Terms) -> list[Figure]:
         _figure("pyrovm run of the same, process start to end", "ms", command, peer),
     ]
     cpu = [ran.cpu_ms for ran in commands], [ran.cpu_ms for ran in plain]
+    figures[0] = dataclasses.replace(figures[0], headline="CPython's hello by `pyrovm.run`")
     return [
         *(dataclasses.replace(figure, target=PYTHON_TIMES) for figure in figures),
         _figure("pyrovm run of the same: CPU time", "ms CPU", *cpu),
