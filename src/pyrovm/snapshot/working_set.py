@@ -37,7 +37,8 @@ _RANGE = Struct("<QQ")
 def record(memory_path: str, layout: Layout, mappings: Sequence[Mapping]) -> list[Range]:
     """Remember what a guest, restored by private mappings, has touched until now.
 
-    The kernel maps a few pages around each touched one (fault-around): they count as well.
+    With each touched page the kernel maps some around it, up to the whole folio of the page cache:
+    they count as well.
 
     Raises:
         HostError: the memory file is gone, or no file can be written beside it.
