@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pyrovm.programs.errors import FunctionError, FunctionTimeout
     from pyrovm.programs.function import function
     from pyrovm.programs.running import CompletedProgram, arun, run
+    from pyrovm.programs.template import Branch, Template, TemplateError
     from pyrovm.sdk import (
         ApiError,
         AsyncMicroVM,
@@ -41,6 +42,7 @@ __all__ = [
     "ApiError",
     "AsyncMicroVM",
     "Balloon",
+    "Branch",
     "CompletedProgram",
     "Drive",
     "FunctionError",
@@ -51,6 +53,8 @@ __all__ = [
     "Network",
     "Pmem",
     "Snapshot",
+    "Template",
+    "TemplateError",
     "VmmExited",
     "Vsock",
     "WaitTimeout",
@@ -60,9 +64,12 @@ __all__ = [
     "run",
 ]
 _PROGRAMS = {
+    "Branch": "template",
     "CompletedProgram": "running",
     "FunctionError": "errors",
     "FunctionTimeout": "errors",
+    "Template": "template",
+    "TemplateError": "template",
     "arun": "running",
     "function": "function",
     "run": "running",

@@ -11,6 +11,7 @@ from socket import socket
 from pyrovm.programs import wire
 
 PIECE = 1 << 18  # bytes moved at once
+REPORTS = {"status", "error"}  # one of them is in each report
 DRAIN_S = 5.0  # for what a killed program has left in its pipes
 
 
@@ -35,7 +36,9 @@ class Exchange:
         self.outputs: dict[int, bytearray] = {}
         self._request = memoryview(record)
         self._reply = bytearray()
-        self._has_ended = False
+        self._has_begun = self._has_ended = False
+        self.news: wire.Fields | None = None  # what came before the report, if anything
+        self._report: wire.Fields | None = None
         channel.setblocking(False)
         self._watch(channel.fileno(), select.POLLIN | select.POLLOUT, self._talk)
 
@@ -61,13 +64,22 @@ class Exchange:
         """
         while not (self._has_ended and self._outputs_ended()):
             self._turn(deadline)
-        reply = self._reply
-        if not reply:
+        if not self._has_begun:
             raise NotStarted
-        report = reply[len(wire.STARTED) + wire.LENGTH_SIZE :] if reply[:1] == wire.STARTED else b""
-        if not self._is_whole():
+        if self._report is None:
             raise wire.BrokenRecord("was it killed?")
-        return wire.decode(bytes(report))
+        return self._report
+
+    def meet(self, deadline: float | None) -> wire.Fields | None:
+        """Serve all until the VM's process sends ``news``; None where it has ended without.
+
+        Raises:
+            TimeoutError: the deadline has passed.
+            TooLong, BrokenRecord: as :meth:`run`.
+        """
+        while self.news is None and not self._has_ended:
+            self._turn(deadline)
+        return self.news
 
     def drain(self) -> None:
         """After the end of the VM: read what is left in the pipes."""
@@ -145,14 +157,25 @@ class Exchange:
         except ConnectionError:
             data = b""
         self._reply += data
-        if not data or self._is_whole():
+        self._take_records()
+        if not data or self._report is not None:
             self._has_ended = True
             self._forget(fd)
-        elif len(self._reply) > wire.RECORD_MAX + PIECE:
-            raise wire.BrokenRecord("a report that does not end")
 
-    def _is_whole(self) -> bool:
-        start = len(wire.STARTED)
-        body = start + wire.LENGTH_SIZE
+    def _take_records(self) -> None:
         reply = self._reply
-        return len(reply) >= body and len(reply) >= body + wire.length(bytes(reply[start:body]))
+        if reply and not self._has_begun:
+            if reply[:1] != wire.STARTED:
+                raise wire.BrokenRecord(f"it begins with {bytes(reply[:1])!r}")
+            self._has_begun = True
+            del reply[:1]
+        while len(reply) >= wire.LENGTH_SIZE and self._report is None:
+            end = wire.LENGTH_SIZE + wire.length(bytes(reply[: wire.LENGTH_SIZE]))
+            if len(reply) < end:
+                return
+            fields = wire.decode(bytes(reply[wire.LENGTH_SIZE : end]))
+            del reply[:end]
+            if self.news is None and not REPORTS & fields.keys():
+                self.news = fields
+            else:
+                self._report = fields

@@ -160,6 +160,10 @@ class Helpers:
             return channel
         raise AssertionError
 
+    def adopt(self, channel: socket.socket) -> None:
+        """Another channel to a VM; to be closed by :meth:`close`."""
+        self._channels.add(channel)
+
     def _replace(self, helper: Helper) -> None:
         """A helper that is gone: start another next time."""
         with self._lock:

@@ -51,8 +51,12 @@ def request(
     allow: Iterable[str] = (),
     publish: Iterable[str] = (),
     volumes: Iterable[str] = (),
+    ready: str = "",
+    pool: int = 0,
 ) -> bytes:
     """The record for the helper; ``words`` are the arguments behind the program's name.
+
+    With ``ready`` it is to be a template, of which ``pool`` branches wait in advance.
 
     Raises:
         ConfigError: a value is not allowed; says which.
@@ -83,6 +87,30 @@ def request(
         *(("publish", rule) for rule in publish),
         *(("volume", _absolute(text)) for text in volumes),
     ]
+    if ready:
+        fields += [("ready", ready), ("spares", str(pool))]
+    return _encoded(fields)
+
+
+def branch_request(arguments: Iterable[Word], publish: Iterable[str] = ()) -> bytes:
+    """The record for a branch of a template.
+
+    Raises:
+        ConfigError: they are too long, or have a NUL byte.
+        TypeError: one is of the wrong type.
+    """
+    for name, values in (("arguments", arguments), ("publish", publish)):
+        if isinstance(values, str | bytes):
+            raise TypeError(f"{name}: {values!r} given; a list or tuple of such texts is needed")
+    return _encoded(
+        [
+            *(("argument", os.fsdecode(word)) for word in arguments),
+            *(("publish", rule) for rule in publish),
+        ]
+    )
+
+
+def _encoded(fields: list[tuple[str, str]]) -> bytes:
     try:
         return wire.encode(fields)
     except ValueError as error:

@@ -12,6 +12,7 @@ from pyrovm.programs import plan
 from pyrovm.programs.execution import Execution
 from pyrovm.programs.plan import Word
 from pyrovm.programs.streams import PIPE, Stream
+from pyrovm.programs.text import Text
 
 T = TypeVar("T")
 
@@ -54,28 +55,14 @@ class Job:
             if stdout is not None or stderr is not None:
                 raise ValueError("stdout and stderr may not be used with capture_output")
             stdout = stderr = PIPE
-        self._encoding = encoding or ("utf-8" if text or errors else None)
-        self._errors = errors or "strict"
-        self._data = self._encoded(b"" if input is None else input)
+        self._text = Text(text, encoding, errors)
+        self._data = self._text.encoded(input)
         self._args, self._timeout, self._check = args, timeout, check
         words = plan.words_of(args)
         image = plan.find_image(words[0] if words else "")
         record = plan.request(image, words[1:], **machine)
         self._execution = Execution(record, stdin, stdout, stderr)
         self.kill = self._execution.kill
-
-    def _encoded(self, data: bytes | str) -> bytes:
-        if not isinstance(data, str):
-            return data  # whatever has bytes
-        if self._encoding is None:
-            raise TypeError("input: text given; bytes are needed, or text=True")
-        return data.encode(self._encoding, self._errors)
-
-    def _decoded(self, data: bytes | None) -> Any:
-        if data is None or self._encoding is None:
-            return data
-        text = data.decode(self._encoding, self._errors)
-        return text.replace("\r\n", "\n").replace("\r", "\n")
 
     def run(self) -> CompletedProgram:
         """Make the call."""
@@ -91,8 +78,8 @@ class Job:
         done = CompletedProgram(
             self._args,
             report.returncode,
-            self._decoded(execution.stdout),
-            self._decoded(execution.stderr),
+            self._text.decoded(execution.stdout),
+            self._text.decoded(execution.stderr),
         )
         done.build_ms, done.run_ms = report.build_ms, report.run_ms
         if self._check:

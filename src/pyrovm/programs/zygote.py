@@ -10,32 +10,35 @@ pidfd says so, not PR_SET_PDEATHSIG: that signal comes when the *thread* that st
 from __future__ import annotations
 
 import _socket
-import fcntl
 import gc
 import os
 import select
 
 from pyrovm.errors import PyrovmError
-from pyrovm.host import signals
+from pyrovm.host import libc, signals
 from pyrovm.programs import wire
+from pyrovm.programs.resting import Template
+from pyrovm.programs.session import (
+    EX_SOFTWARE,
+    Session,
+    failure,
+    receive_descriptors,
+    refuse,
+    take_streams,
+)
 from pyrovm.unikernel.outside import Outside
 from pyrovm.unikernel.program import Program
-from pyrovm.unikernel.run import Outcome, run
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from pyrovm.unikernel.run import run
 
 CONTROL, CALLER = 3, 4  # descriptors: the control socket, the pidfd of the caller
 OPEN_MAX = 1 << 20
-EX_SOFTWARE = 70
-INT_SIZE = 4
-ANCILLARY_SIZE = _socket.CMSG_SPACE(INT_SIZE * wire.DESCRIPTORS)
+SYS_PRCTL, PR_SET_CHILD_SUBREAPER = 157, 36
 
 
 def main() -> None:
     """Serve until the caller is gone."""
     os.closerange(CALLER + 1, OPEN_MAX)  # whatever the caller has left inheritable
+    libc.syscall(SYS_PRCTL, PR_SET_CHILD_SUBREAPER, 1)  # of a template that was killed
     os.chdir("/")  # the caller's folder may be removed or unmounted
     control = _socket.socket(fileno=CONTROL)
     for fd in (CONTROL, CALLER):
@@ -77,33 +80,20 @@ def main() -> None:
 def load() -> None:
     """Import what VMs need, once for all of them; they would do it later, each for itself."""
     from pyrovm.kvm import system  # noqa: F401
+    from pyrovm.snapshot import pages  # noqa: F401
     from pyrovm.unikernel import folders, policy, sockets, vm  # noqa: F401
 
 
 def reap(children: set[int]) -> None:
-    """Forget the children that have ended."""
-    while children:
-        pid, _ = os.waitpid(-1, os.WNOHANG)
+    """Forget the children that have ended, and whatever a template has left behind."""
+    while True:
+        try:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
         if not pid:
             return
         children.discard(pid)
-
-
-def receive_descriptors(control: _socket.socket) -> list[int] | None:
-    """Those of the next message; None where nobody can send one any more."""
-    try:
-        data, ancillary, _, _ = control.recvmsg(
-            len(wire.PASS), ANCILLARY_SIZE, _socket.MSG_CMSG_CLOEXEC
-        )
-    except ConnectionResetError:
-        return None
-    if not data:
-        return None
-    fds: list[int] = []
-    for level, kind, raw in ancillary:
-        if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
-            fds += memoryview(raw)[: len(raw) // INT_SIZE * INT_SIZE].cast("i")
-    return fds
 
 
 def fork(fds: list[int], ours: tuple[int, ...]) -> int:
@@ -112,8 +102,7 @@ def fork(fds: list[int], ours: tuple[int, ...]) -> int:
     try:
         pid = os.fork()
     except OSError as error:
-        message = f"the process of a VM cannot be forked: {error.strerror}"
-        os.write(channel_fd, wire.STARTED + wire.encode(failure("HostError", message)))
+        refuse(channel_fd, f"the process of a VM cannot be forked: {error.strerror}")
         return 0
     if pid:
         return pid
@@ -123,24 +112,20 @@ def fork(fds: list[int], ours: tuple[int, ...]) -> int:
         signals.default(signals.SIGCHLD)
         for fd in ours:
             os.close(fd)
-        for number, fd in enumerate(streams):
-            os.dup2(fd, number, inheritable=False)
-            os.close(fd)
-        serve(_socket.socket(fileno=channel_fd))
+        take_streams(streams)
+        serve(Session(channel_fd))
         status = 0
     finally:
         os._exit(status)
 
 
-def serve(channel: _socket.socket) -> None:
+def serve(session: Session) -> None:
     """Run what the channel asks for, on our standard streams, and report."""
-    channel.setblocking(True)
     try:
-        channel.sendall(wire.STARTED)
-        request = wire.receive(channel.recv)
-        die_with(channel)
+        session.started()
+        request = session.begin()
         try:
-            perform(request, lambda outcome: finish(channel, outcome))
+            perform(request, session)
         except PyrovmError as error:
             fault = failure(type(error).__name__, str(error))
         except Exception:
@@ -150,27 +135,13 @@ def serve(channel: _socket.socket) -> None:
             fault = failure("", traceback.format_exc())
         else:
             return
-        channel.sendall(wire.encode(fault))
+        session.send(fault)
     except (BrokenPipeError, ConnectionResetError, wire.BrokenRecord):
         return  # the caller has lost interest
 
 
-def die_with(channel: _socket.socket) -> None:
-    """Have SIGIO, whose default is to kill, sent to us when the other end is closed: at once,
-    wherever we are, in KVM_RUN for ever or in a write that nobody reads."""
-    fd = channel.fileno()
-    fcntl.fcntl(fd, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_ASYNC)
-    try:
-        gone = channel.recv(1, _socket.MSG_DONTWAIT | _socket.MSG_PEEK) == b""
-    except BlockingIOError:
-        gone = False
-    if gone:  # before we asked for the signal
-        raise wire.BrokenRecord("the caller is gone")
-
-
-def perform(request: wire.Fields, ended: Callable[[Outcome], None]) -> None:
-    """Run the program to its end, and say that it has ended.
+def perform(request: wire.Fields, session: Session) -> None:
+    """Run the program to its end, and say that it has ended; or be a template of it.
 
     Raises:
         PyrovmError: it cannot be run.
@@ -188,34 +159,15 @@ def perform(request: wire.Fields, ended: Callable[[Outcome], None]) -> None:
         hostname=hostname,
         folders=[(share.guest, share.read_only) for share in outside.shares],
     )
-    run(program, request["libos"][0], prepare=outside.attach, ended=ended)
-
-
-def finish(channel: _socket.socket, outcome: Outcome) -> None:
-    """Report, and leave the rest to the kernel."""
-    os.closerange(0, 3)
-    channel.sendall(wire.encode(describe(outcome)))
-    os._exit(0)
+    libos = request["libos"][0]
+    if "ready" not in request:
+        run(program, libos, prepare=outside.attach, ended=session.finish)
+        return
+    template = Template(session, request, outside)
+    run(program, libos, prepare=template.attach, paused=template.paused, ended=session.finish)
 
 
 def split(pair: str) -> tuple[str, str]:
     """``NAME=VALUE`` as two."""
     name, _, value = pair.partition("=")
     return name, value
-
-
-def describe(outcome: Outcome) -> list[tuple[str, str]]:
-    """The report about a program that has ended."""
-    return [
-        ("status", str(outcome.status)),
-        ("signal", str(outcome.signal)),
-        ("exits", str(outcome.exits)),
-        ("build_ns", str(outcome.built_ns - outcome.started_ns)),
-        ("run_ns", str(outcome.ended_ns - outcome.built_ns)),
-        ("panic", outcome.panic.replace("\0", "?")),
-    ]
-
-
-def failure(kind: str, message: str) -> list[tuple[str, str]]:
-    """The report about one that could not be run: an exception's name ("": our own) and text."""
-    return [("error", kind), ("message", message.replace("\0", "?"))]

@@ -96,6 +96,9 @@ class Bindings:
         try:
             if published is not None:
                 self.bind_published(sock, published)
+                if not published.host[1]:
+                    where = ip.endpoint_text(ip.from_host(sock.host.getsockname()))
+                    self.remark(f"port {at[1]} of the program is published at {where}")
             elif sock.kind == DATAGRAM:
                 self.bind_private(sock)
         except OSError:
@@ -129,9 +132,6 @@ class Bindings:
                 f"port {published.guest_port} cannot be published at {where}: {error.strerror}"
             )
             raise
-        if not published.host[1]:
-            where = ip.endpoint_text(ip.from_host(host.getsockname()))
-            self.remark(f"port {published.guest_port} of the program is published at {where}")
         sock.published = published
         if sock.kind == DATAGRAM:
             self._note_port(sock)

@@ -41,7 +41,7 @@ class Outside:
         self._policy: Policy | None = None
         self._sockets: Sockets | None = None
         self._folders: Folders | None = None
-        self.listens: Callable[[int], None] | None = None  # is told where the program listens
+        self.listens: Callable[[int], object] | None = None  # is told where the program listens
         self.shares: list[Share] = []
         rules, texts = (list(allow), list(publish)), list(folders)
         if any(rules):

@@ -89,7 +89,7 @@ class Sockets:
         log: Callable[[str], None],
         find: Lookup = lookup,
         hostname: str = "localhost",
-        listens: Callable[[int], None] | None = None,
+        listens: Callable[[int], object] | None = None,
     ) -> None:
         """``log`` gets a line for what was denied; ``find`` stands in for the host's resolver.
 

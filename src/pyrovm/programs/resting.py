@@ -1,0 +1,234 @@
+"""The process of a template: it runs the program until it is ready, and then forks its branches.
+
+Its channel is that of any VM's process (wire.py) until the program is ready.  From then on the
+caller sends on it what it sends to the helper: four descriptors, a channel and three streams, for
+each branch.  On the branch's channel the request for it follows, a record, and comes back
+
+* STARTED and a record that says which VM it is: its generation, and where its ports are published;
+* the report when the program has ended.
+
+Spare branches, forked in advance with their registers loaded, wait on the same channel; whichever
+of them is first takes the next request, and says so to this process, which makes another one.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import traceback
+from struct import Struct
+from time import perf_counter_ns
+
+from pyrovm.errors import ConfigError, HostError, PyrovmError
+from pyrovm.host import libc, signals
+from pyrovm.programs import wire
+from pyrovm.programs.session import (
+    EX_SOFTWARE,
+    failure,
+    receive_descriptors,
+    refuse,
+    take_streams,
+)
+from pyrovm.unikernel import addresses as ip
+from pyrovm.unikernel.branch import Rest
+from pyrovm.unikernel.policy import DATAGRAM, STREAM
+from pyrovm.unikernel.readiness import Readiness
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyrovm.programs.session import Session
+    from pyrovm.unikernel.calls import Calls
+    from pyrovm.unikernel.outside import Outside
+    from pyrovm.unikernel.run import Pause
+
+SPARES_MAX = 1024
+PROTOCOLS = {STREAM: "tcp", DATAGRAM: "udp"}
+SYS_PRCTL, PR_SET_PDEATHSIG = 157, 1
+_PID = Struct("<I")
+
+
+class Template:
+    """``attach`` and ``paused`` are run()'s ``prepare`` and ``paused``."""
+
+    def __init__(self, session: Session, request: wire.Fields, outside: Outside) -> None:
+        """Raises ConfigError: the request is none."""
+        self._session = session
+        self._outside = outside
+        self._readiness = Readiness(request["ready"][0])
+        self._wanted = int(request.get("spares", ["0"])[0])
+        if not 0 <= self._wanted <= SPARES_MAX:
+            raise ConfigError(f"pool: {self._wanted} given; 0 to {SPARES_MAX} are allowed")
+        self._pid = os.getpid()
+        self._children: set[int] = set()
+        self._spares: set[int] = set()
+
+    def attach(self, calls: Calls) -> Callable[[], None]:
+        """Serve the guest, and watch for its being ready."""
+        finish = self._outside.attach(calls)
+        self._readiness.watch(calls, self._outside)
+        return finish
+
+    def paused(self, pause: Pause) -> None:
+        """Serve branches until nobody wants any more; returns in each of them."""
+        self._pause = pause
+        self._rest = Rest(pause.vm, pause.calls.waiting)
+        self._rest.detach()
+        self._outside.let_go()
+        self._release_streams()
+        self._rest.use_huge_pages()
+        gc.collect()
+        gc.freeze()
+        self._session.live_on()
+        self._taken_in, self._taken_out = os.pipe2(os.O_CLOEXEC)
+        self._wake_in, self._wake_out = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signals.wake_up_fd(self._wake_out)
+        signals.handle(signals.SIGCHLD, lambda _number, _frame: None)
+        self._session.send([("ready", "1")])
+        if self._serve():
+            os._exit(0)
+
+    def _release_streams(self) -> None:
+        """Whoever reads what the template has written finds its end."""
+        self._pause.stdio.close()
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        for number in range(3):
+            os.dup2(null, number, inheritable=False)
+        os.close(null)
+
+    # -------------------------------------------------------------------------------- serving
+
+    def _serve(self) -> bool:
+        """True when there is nobody left to serve; False in a branch."""
+        channel = self._session.channel
+        poll = select.poll()
+        poll.register(self._wake_in, select.POLLIN)
+        poll.register(self._taken_in, select.POLLIN)
+        while True:
+            # While there are spares the requests are theirs; that all is over is told anyway.
+            poll.register(channel, 0 if self._spares else select.POLLIN)
+            is_full = len(self._spares) >= self._wanted
+            events = dict(poll.poll(None if is_full else 0))
+            if self._wake_in in events:
+                os.read(self._wake_in, 4096)
+                self._reap()
+            if self._taken_in in events:
+                (pid,) = _PID.unpack(os.read(self._taken_in, _PID.size))
+                self._spares.discard(pid)
+            found = events.get(channel.fileno(), 0)
+            if found & select.POLLIN and not self._spares:
+                fds = receive_descriptors(channel)
+                if fds is None:
+                    return True
+                if not self._fork_for(fds):
+                    return False
+            elif found & (select.POLLHUP | select.POLLERR):
+                return True
+            elif not events and not is_full and not self._fork(self._wait):
+                return False
+
+    def _fork_for(self, fds: list[int]) -> bool:
+        if len(fds) == wire.DESCRIPTORS and not self._fork(lambda: self._go_on(fds), fds):
+            return False
+        for fd in fds:
+            os.close(fd)
+        return True
+
+    def _reap(self) -> None:
+        while self._children:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+            if not pid:
+                return
+            self._children.discard(pid)
+            self._spares.discard(pid)
+
+    def _fork(self, begin: Callable[[], None], request: list[int] | None = None) -> bool:
+        """Fork a process that does ``begin``; True here, False there.
+
+        ``request`` are the descriptors of the branch that is asked for; without, it is a spare.
+        """
+        self._forked_ns = perf_counter_ns()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self._wanted = 0  # those that are asked for come first
+            if request:
+                refuse(request[0], f"A branch cannot be forked: {error.strerror}")
+            return True
+        if pid:
+            self._children.add(pid)
+            if not request:
+                self._spares.add(pid)
+            return True
+        try:
+            signals.wake_up_fd(-1)
+            signals.default(signals.SIGCHLD)
+            begin()
+        except BaseException:
+            # Nobody above may go on as the template.
+            traceback.print_exc()
+            os._exit(EX_SOFTWARE)
+        return False
+
+    # ------------------------------------------------------------------------------- branches
+
+    def _wait(self) -> None:
+        """Be a spare: ready to run, until a request comes."""
+        # Were the template killed, the spares would go on to take requests, and nobody would know.
+        libc.syscall(SYS_PRCTL, PR_SET_PDEATHSIG, signals.SIGKILL)
+        if os.getppid() != self._pid:
+            os._exit(0)
+        problem = ""
+        try:
+            self._rest.wake()
+        except PyrovmError as error:
+            problem = str(error)
+        fds = receive_descriptors(self._session.channel)
+        if fds is None:
+            os._exit(0)
+        os.write(self._taken_out, _PID.pack(os.getpid()))
+        libc.syscall(SYS_PRCTL, PR_SET_PDEATHSIG, 0)
+        self._forked_ns = perf_counter_ns()
+        self._go_on(fds, problem, is_awake=True)
+
+    def _go_on(self, fds: list[int], problem: str = "", *, is_awake: bool = False) -> None:
+        """Be the branch that is asked for, or report why not."""
+        channel_fd, *streams = fds
+        for fd in (self._taken_in, self._taken_out, self._wake_in, self._wake_out):
+            os.close(fd)
+        self._session.channel.close()
+        self._session.become(channel_fd)
+        try:
+            request = self._session.begin()
+            if problem:
+                raise HostError(problem)
+            take_streams(streams)
+            news = self._renew(request, is_awake=is_awake)
+        except PyrovmError as error:
+            self._session.send(failure(type(error).__name__, str(error)))
+            os._exit(0)
+        except (BrokenPipeError, ConnectionResetError, wire.BrokenRecord):
+            os._exit(0)  # the caller has lost interest
+        self._session.send(news)
+
+    def _renew(self, request: wire.Fields, *, is_awake: bool) -> list[tuple[str, str]]:
+        """What the VM has of the host's becomes our own; what the caller is told of us."""
+        pause = self._pause
+        pause.stdio.open()
+        pause.calls.set_streams(pause.stdio.fds)
+        pause.calls.waiting.branch()
+        if not is_awake:
+            self._rest.wake()
+        self._rest.become_other(request.get("argument", ()))
+        published = self._outside.branch(request.get("publish", ()))
+        outcome = pause.outcome
+        outcome.started_ns, outcome.built_ns = self._forked_ns, perf_counter_ns()
+        return [
+            ("generation", str(pause.vm.boot.generation)),
+            *(
+                ("published", f"{PROTOCOLS[kind]} {port} {ip.text(host)} {host_port}")
+                for kind, port, (host, host_port) in published
+            ),
+        ]
