@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+from struct import Struct
 
 from pyrovm.errors import HostError, SnapshotError
 from pyrovm.host import mapping
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 PAGE = pages.PAGE
 RANGES_MAX = 1024
+_WRITTEN = Struct("<QQ")
 GPA_MAX = 1 << 52
 _LOAD = "Failed to load guest memory: "
 _FROM_FILE = f"{_LOAD}Error creating guest memory from file: Failed to load guest memory: "
@@ -44,10 +46,12 @@ class Layout:
     """What a memory file holds: the section ``memory`` of a state file.
 
     ``ranges`` are (gpa, size) in the order of the file.  ``snapshot_type`` is Full or Diff;
-    ``huge_pages`` what the guest had (None, Transparent, 2M).
+    ``huge_pages`` what the guest had (None, Transparent, 2M).  ``written`` are the parts of the
+    file that a diff has, None where that is not known: holes tell as well, until somebody copies
+    the file without them.
     """
 
-    __slots__ = ("huge_pages", "ranges", "snapshot_type")
+    __slots__ = ("huge_pages", "ranges", "snapshot_type", "written")
 
     def __init__(
         self,
@@ -55,8 +59,10 @@ class Layout:
         *,
         huge_pages: str = "None",
         snapshot_type: str = "Full",
+        written: list[Range] | None = None,
     ) -> None:
         self.ranges: list[MemoryRange] = []
+        self.written = written
         self.huge_pages = huge_pages
         self.snapshot_type = snapshot_type
         offset = 0
@@ -81,11 +87,13 @@ class Layout:
         raise ValueError(f"guest address {gpa:#x} is in no range")
 
     def to_json(self) -> dict[str, Any]:
+        written = self.written
         return {
             "size": self.size,
             "snapshot_type": self.snapshot_type,
             "huge_pages": self.huge_pages,
             "ranges": [[r.gpa, r.size] for r in self.ranges],
+            "written": None if written is None else b"".join(_WRITTEN.pack(*r) for r in written),
         }
 
     @classmethod
@@ -129,7 +137,23 @@ class Layout:
         )
         if value["size"] != layout.size:
             raise ValueError(f"size: {value['size']!r}; the ranges have {layout.size}")
+        if value["written"] is not None:
+            layout.written = _written_of(value["written"], layout.size)
         return layout
+
+
+def _written_of(value: Any, size: int) -> list[Range]:
+    if not isinstance(value, bytes) or len(value) % _WRITTEN.size:
+        raise ValueError(f"written: pairs of 8 bytes are allowed, not {value!r:.80}")
+    found = list(_WRITTEN.iter_unpack(value))
+    last = 0
+    for start, end in found:
+        if not last <= start < end <= size or start % PAGE or end % PAGE:
+            raise ValueError(
+                f"written: {start:#x} to {end:#x}; whole pages in order below {size:#x} are allowed"
+            )
+        last = end
+    return found
 
 
 def _one_of(value: Any, field: str, allowed: tuple[str, ...]) -> str:
@@ -198,12 +222,15 @@ class Source:
 class MemoryFile:
     """A memory file in the making; see :class:`Part` for publish and discard."""
 
-    __slots__ = ("part", "ranges", "written_bytes")
+    __slots__ = ("part", "written")
 
     def __init__(self, part: Part) -> None:
         self.part = part
-        self.ranges = 0  # written without a gap
-        self.written_bytes = 0
+        self.written: list[Range] = []  # parts of the file
+
+    @property
+    def written_bytes(self) -> int:
+        return sum(end - start for start, end in self.written)
 
     def publish(self) -> None:
         self.part.publish()
@@ -252,7 +279,8 @@ def prepare_diff(
     try:
         _set_size(file.part, size, keep=True)
         if file.part.in_place:
-            _reserve(file.part, sources, plan)
+            for source, ranges in zip(sources, plan, strict=True):
+                reserve(file.part, [(source.offset + a, source.offset + b) for a, b in ranges])
         for source, ranges in zip(sources, plan, strict=True):
             _copy(file, source, ranges)
     except BaseException:
@@ -283,11 +311,15 @@ def _is_regular_of(path: str, size: int) -> bool:
     return stat.S_ISREG(found.st_mode) and found.st_size == size
 
 
-def _reserve(part: Part, sources: Sequence[Source], plan: Sequence[Iterable[Range]]) -> None:
+def reserve(part: Part, ranges: Iterable[Range]) -> None:
+    """Have room for ``ranges`` of a file that is written in place.
+
+    Raises:
+        HostError: there is not enough; what is in the file is as before.
+    """
     try:
-        for source, ranges in zip(sources, plan, strict=True):
-            for start, end in ranges:
-                os.posix_fallocate(part.fd, source.offset + start, end - start)
+        for start, end in ranges:
+            os.posix_fallocate(part.fd, start, end - start)
     except OSError as error:
         raise HostError.wrap(f"Cannot write {part.path}", error) from None
 
@@ -296,8 +328,7 @@ def _copy(file: MemoryFile, source: Source, ranges: Iterable[Range]) -> None:
     write, view, offset = file.part.write, source.view, source.offset
     for start, end in ranges:
         write(view[start:end], offset + start)
-        file.ranges += 1
-        file.written_bytes += end - start
+        file.written.append((offset + start, offset + end))
 
 
 def open_file(path: str, layout: Layout) -> int:

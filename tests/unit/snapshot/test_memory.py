@@ -56,7 +56,8 @@ def test_a_full_file_has_every_page_and_only_those_with_anything_in_them(tmp_pat
     file = save(tmp_path / "mem", source_of(guest))
     assert (tmp_path / "mem").read_bytes() == bytes(guest.view)
     assert data_pages(tmp_path / "mem") == {1, 2, 40}
-    assert (file.ranges, file.written_bytes) == (2, 3 * PAGE)
+    assert file.written == [(PAGE, 3 * PAGE), (40 * PAGE, 41 * PAGE)]
+    assert file.written_bytes == 3 * PAGE
 
 
 def test_ranges_lie_one_behind_the_other(tmp_path):
@@ -122,7 +123,9 @@ def test_base_and_diff_merged_are_the_guest(tmp_path_factory, first, second):
         value = 0 if number in first else 200
         guest.view[number * PAGE : number * PAGE + PAGE] = bytes([value]) * PAGE
     dirty = [pages.of_numbers(second)]
-    memory.prepare_diff(str(folder / "diff"), SIZE, [source_of(guest)], dirty).publish()
+    diff = memory.prepare_diff(str(folder / "diff"), SIZE, [source_of(guest)], dirty)
+    diff.publish()
+    assert diff.written == dirty[0]
     assert os.path.getsize(folder / "diff") == SIZE
     assert data_pages(folder / "diff") == second
     memory.prepare_diff(str(folder / "base"), SIZE, [source_of(guest)], dirty).publish()
@@ -208,12 +211,15 @@ def as_state(value):
 
 def test_a_layout_comes_back_from_a_state_file():
     layout = Layout([(0, SIZE), (1 << 32, PAGE)], huge_pages="2M", snapshot_type="Diff")
+    assert Layout.of(as_state(layout.to_json())).written is None
+    layout.written = [(0, PAGE), (SIZE, SIZE + PAGE)]
     found = Layout.of(as_state(layout.to_json()))
     assert [(r.gpa, r.size, r.offset) for r in found.ranges] == [
         (0, SIZE, 0),
         (1 << 32, PAGE, SIZE),
     ]
     assert (found.huge_pages, found.snapshot_type, found.size) == ("2M", "Diff", SIZE + PAGE)
+    assert found.written == layout.written
 
 
 @pytest.mark.parametrize(
@@ -227,6 +233,8 @@ def test_a_layout_comes_back_from_a_state_file():
         ({"ranges": [["a", 1]]}, "two numbers"),
         ({"size": SIZE + 1}, "the ranges have"),
         ({"huge_pages": "1G"}, "huge_pages: '1G'; None, Transparent, 2M are allowed"),
+        ({"written": b"1"}, "pairs of 8 bytes"),
+        ({"written": bytes(16)}, "0x0 to 0x0; whole pages in order below 0x40000"),
         ({"snapshot_type": None}, "snapshot_type: None; Full, Diff are allowed"),
     ],
 )
