@@ -35,17 +35,21 @@ def message(method, path, body=None):
 
 
 class Process:
-    """A VMM with its API open; ``wrapper`` is a program that starts it, and its arguments."""
+    """A VMM with its API open; ``wrapper`` is a program that starts it, and its arguments.
 
-    def __init__(self, folder, *arguments, log_fd=None, wrapper=()):
+    ``command`` is another way to start it; ``options`` are subprocess's.
+    """
+
+    def __init__(self, folder, *arguments, log_fd=None, wrapper=(), command=COMMAND, **options):
         self.socket = os.path.join(folder, "api.sock")
         self.log = ""
         self.process = subprocess.Popen(
-            [*wrapper, *COMMAND, "--api-sock", self.socket, *arguments],
-            stdin=subprocess.DEVNULL,
+            [*wrapper, *command, "--api-sock", self.socket, *arguments],
+            stdin=options.pop("stdin", subprocess.DEVNULL),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             bufsize=0,
+            **options,
         )
         self.log_fd = self.process.stdout.fileno() if log_fd is None else log_fd
         try:

@@ -176,7 +176,8 @@ def _status(as_json: bool) -> int:
     print(
         f"launcher {report['pid']}, for {_age(report['since'])}: {len(report['children'])} of at "
         f"most {report['max_children']} VMs, {len(pool['waiting'])} of {pool['size']} waiting; "
-        f"{report['started']} started, {report['ended']} ended, {report['failed']} failed, {report['refused']} refused"
+        f"{report['started']} started, {report['ended']} ended, {report['failed']} failed, "
+        f"{report['refused']} refused"
     )
     if report["last_refusal"]:
         print(f"last refusal: {report['last_refusal']}")

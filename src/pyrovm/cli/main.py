@@ -26,6 +26,7 @@ COMMANDS = {
 }
 
 EXIT_USAGE = 2
+EXIT_FAILED = 125  # of pyrovm run: pyrovm itself failed, as with docker run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,6 +41,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words[0] not in COMMANDS:
         print(f"pyrovm: no command {words[0]!r}\n\n{usage()}", file=sys.stderr)
         return EXIT_USAGE
+    status = _by_launcher(words[1:]) if words[0] == "run" else None
+    return perform(words) if status is None else status
+
+
+def _by_launcher(words: Sequence[str]) -> int | None:
+    """Have the launcher run a program, where it is to; its status, None where it is not done."""
+    from pyrovm.cli.run_program_options import is_kernel_run
+
+    if is_kernel_run(words):
+        return None
+    from pyrovm.launcher import environment, stub
+
+    return stub.run("run", words, environment.RUN, failed=EXIT_FAILED)
+
+
+def perform(words: Sequence[str]) -> int:
+    """Run a sub-command here; its exit status."""
     from importlib import import_module
 
     module = import_module(f"pyrovm.cli.{COMMANDS[words[0]][0]}")

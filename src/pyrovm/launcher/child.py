@@ -77,6 +77,7 @@ def _live(
     os.closerange(3, channel_fd)
     os.closerange(channel_fd + 1, OPEN_MAX)
     os.setsid()
+    signals.wake_up_fd(-1)
     for number in (signals.SIGCHLD, signals.SIGTERM, signals.SIGHUP):
         signals.default(number)
     signals.exchange_mask(())

@@ -223,7 +223,7 @@ class Launched:
             return
         from pyrovm.launcher.pidfd import exit_status
 
-        self.status = exit_status(self.pidfd)
+        self.status = exit_status(self.pidfd, self.pid)
 
     def send_signal(self, number: int) -> None:
         """Send it a signal; nothing where it has ended."""

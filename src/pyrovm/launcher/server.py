@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 BACKLOG = 128
 CLIENTS_MAX = 64  # that have connected and not asked yet
 ASK_S = 5.0  # for a client to ask
-QUIET_MS = 2  # without a request, then the pool is filled
+QUIET_MS = 10  # without a request, then the pool is filled: who starts may need the CPU
 RETRY_S = 0.1  # when the process is out of descriptors
 OUT_OF_DESCRIPTORS = (23, 24)  # ENFILE, EMFILE
 PEERCRED, PEERCRED_SIZE = 17, 12

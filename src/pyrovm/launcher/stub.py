@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 STOPPING = (signals.SIGTSTP, signals.SIGTTIN, signals.SIGTTOU)
+NEWS = 64  # the signal that says, with a code above 0, that launcher or child have news
 EXIT_FAILED = 1
 
 
@@ -44,6 +45,7 @@ def run(
         if launched is None:
             return None
         status = _attend(launched)
+        signals.ignore(NEWS)  # one may be pending
         launched.close()
         if status < 0:
             _end_by(-status)
@@ -100,17 +102,18 @@ def _attend(launched: client.Launched) -> int:
     """Pass signals on until it has ended; its status."""
     for fd in (launched.fileno(), launched.lifeline.fileno()):
         fcntl.fcntl(fd, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(fd, fcntl.F_SETSIG, NEWS)
         fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_ASYNC)
     while True:
         status = launched.poll()
         if status is not None:
             return status
-        number, _ = signals.wait(signals.ALL)
+        number, code = signals.wait(signals.ALL)
         if number in STOPPING:
             launched.send_signal(signals.SIGSTOP)
             os.kill(os.getpid(), signals.SIGSTOP)
             launched.send_signal(signals.SIGCONT)
-        elif number not in (signals.SIGIO, signals.SIGCHLD):
+        elif number != signals.SIGCHLD and not (number == NEWS and code > 0):
             launched.send_signal(number)
 
 

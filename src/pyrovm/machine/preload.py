@@ -8,6 +8,8 @@ waits for one step at the most; what was not prepared is done when it is needed,
 
 from __future__ import annotations
 
+from sys import modules
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +37,7 @@ def preload(loop: EventLoop, finish: Callable[[], object]) -> None:
     """Import :data:`MODULES` in the loop, one a turn, then call ``finish``."""
     from importlib import import_module
 
-    waiting = list(reversed(MODULES))
+    waiting = [name for name in reversed(MODULES) if name not in modules]
 
     def step() -> None:
         if not waiting:
