@@ -11,7 +11,7 @@ import sys
 
 from pyrovm.cli.firecracker_args import ArgumentError, Arguments, help_text, parse_arguments
 from pyrovm.cli.firecracker_errors import Panic, StartError
-from pyrovm.errors import ConfigError, HostError, os_error
+from pyrovm.errors import ConfigError, HostError, SnapshotError, os_error
 from pyrovm.machine.log import Log
 
 TYPE_CHECKING = False
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from pyrovm.cli.firecracker_vmm import Vmm
 
 VERSION = "1.17.0-dev"
-SNAPSHOT_VERSION = "11.0.0"
 DEFAULT_ID = "anonymous-instance"
 DEFAULT_SOCKET = "/run/firecracker.socket"
 DEFAULT_PAYLOAD_LIMIT = "51200"
@@ -154,7 +153,9 @@ def _answer(arguments: Arguments) -> bool:
     elif arguments.has("version"):
         print(f"Firecracker v{VERSION}\n")
     elif arguments.has("snapshot-version"):
-        print(f"v{SNAPSHOT_VERSION}")
+        from pyrovm.snapshot import state
+
+        print(f"v{state.version_text(state.VERSION)}")
     elif path is not None:
         _describe_snapshot(path)
     else:
@@ -163,20 +164,23 @@ def _answer(arguments: Arguments) -> bool:
 
 
 def _describe_snapshot(path: str) -> None:
+    from pyrovm.snapshot import state
+
     what = "When printing Snapshot Data format: "
     try:
-        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-    except OSError as error:
-        problem = os_error(error)
+        version = state.read_version(path)
+    except HostError as error:
+        problem = str(error).removeprefix("Failed to open snapshot file: ")
         raise StartError(
             f"{what}Unable to open snapshot state file: {problem}",
             f"PrintSnapshotDataFormat(OpenSnapshot({problem}))",
         ) from None
-    raise StartError(
-        f"{what}Invalid data format version of snapshot file: snapshots are not part of "
-        "this version",
-        "PrintSnapshotDataFormat(SnapshotVersion)",
-    )
+    except SnapshotError as error:
+        raise StartError(
+            f"{what}Invalid data format version of snapshot file: {error}",
+            f"PrintSnapshotDataFormat(SnapshotVersion({error}))",
+        ) from None
+    print(f"v{state.version_text(version)}")
 
 
 def _instance_id(arguments: Arguments) -> str:

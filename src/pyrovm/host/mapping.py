@@ -44,6 +44,10 @@ class Mapping:
         self.address = address_of_mapping(memory) + skip
         self.view = memoryview(memory)[skip : skip + size]
 
+    def part(self, start: int, size: int) -> Mapping:
+        """A page-aligned part as a mapping of its own; the memory goes with the last of all."""
+        return Mapping(self._mmap, size, self._skip + start, origin=self.origin)
+
     def advise(self, option: int, start: int, length: int) -> None:
         """madvise(2) on a page-aligned part; ``start`` and ``length`` in bytes."""
         self._mmap.madvise(option, self._skip + start, length)
@@ -74,7 +78,7 @@ class Mapping:
         self.view.release()
         try:
             self._mmap.close()
-        except BufferError:  # a view is alive somewhere: the memory goes with it
+        except BufferError:  # a view or a part is alive: the memory goes with it
             pass
         if self.file is not None:
             os.close(self.file[0])

@@ -9,8 +9,9 @@ from pyrovm.config.serde.schema import parse
 from pyrovm.config.serde.writer import dumps
 from pyrovm.config.vm_file import VM_FILE
 from pyrovm.errors import ConfigError, HostError, PyrovmError, SnapshotError
+from pyrovm.machine.machine import StopReason
 from pyrovm.machine.restoring import Saved
-from pyrovm.machine.saved_memory import MemoryOfFile
+from pyrovm.machine.saved_memory import MemoryOfFile, MemoryOfHandler
 from pyrovm.snapshot import state
 from pyrovm.snapshot.memory import Layout
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from pyrovm.config.snapshot import SnapshotLoadParams
     from pyrovm.machine.assembly import Assembler
-    from pyrovm.machine.machine import StopReason
     from pyrovm.machine.microvm import MicroVm
     from pyrovm.machine.resources import Resources
 
@@ -54,7 +54,8 @@ def load(
     document = _overridden(found["config"], params)
     _configure_machine(resources, document, params)
     config = resources.machine_config
-    memory = MemoryOfFile(
+    from_handler = params.mem_backend.backend_type == "Uffd"
+    memory = (MemoryOfHandler if from_handler else MemoryOfFile)(
         params.mem_backend.backend_path, layout, config.mem_size_mib, config.huge_pages
     )
     try:
@@ -75,7 +76,12 @@ def load(
     except BaseException:
         memory.close()
         raise
-    microvm.machine.on_close(memory.close)
+    machine = microvm.machine
+    machine.on_close_last(memory.close)
+    if isinstance(memory, MemoryOfHandler):
+        memory.watch(
+            machine.loop, lambda reason: machine.end(StopReason(False, f"guest memory: {reason}"))
+        )
     return microvm
 
 

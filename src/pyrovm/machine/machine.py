@@ -83,6 +83,10 @@ class Machine:
         """Have ``closer`` called by :meth:`close`, in reverse order."""
         self._closers.append(closer)
 
+    def on_close_last(self, closer: Callable[[], object]) -> None:
+        """Have ``closer`` called by :meth:`close` after all others so far."""
+        self._closers.insert(0, closer)
+
     def mark(self, moment: str) -> None:
         """Note the time of the first occurrence of ``moment``."""
         self.timeline.setdefault(moment, monotonic_ns())

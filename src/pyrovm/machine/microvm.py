@@ -91,9 +91,7 @@ class MicroVm:
         from pyrovm.machine.snapshots import create_snapshot
 
         file = create_snapshot(self.machine, config, params)
-        self._log.info(
-            f"Snapshot: {file.written_bytes >> 10} KiB of guest memory in {file.ranges} pieces."
-        )
+        self._log.info(f"Snapshot: {file.written_bytes >> 10} KiB of guest memory written.")
 
     def close(self) -> None:
         """End all threads and release everything; devices too."""

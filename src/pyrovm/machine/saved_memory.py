@@ -1,4 +1,4 @@
-"""Guest memory of a snapshot, for a machine that is restored: a file mapped privately."""
+"""Guest memory of a snapshot, for a machine that is restored: a file, or a page-fault handler."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from pyrovm.snapshot.memory import open_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pyrovm.host.mapping import Mapping
+    from pyrovm.machine.loop import EventLoop
     from pyrovm.snapshot.memory import Layout
 
 
@@ -54,6 +57,53 @@ class MemoryOfFile:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+class MemoryOfHandler:
+    """Memory whose pages the handler that listens at ``path`` brings; it lives as long as we do.
+
+    Raises:
+        HostError, SnapshotError: as :func:`pyrovm.snapshot.uffd.restore`.
+    """
+
+    def __init__(self, path: str, layout: Layout, mem_size_mib: int, huge_pages: str) -> None:
+        from pyrovm.snapshot import uffd
+
+        self.ranges = ram_of(layout, mem_size_mib)
+        self._layout = layout
+        self._mappings, self.handler = uffd.restore(path, layout, huge_pages)
+        for each in self._mappings:
+            each.origin = "served"
+        self._loop: EventLoop | None = None
+
+    def map(self, saved_at: int, size: int) -> Mapping:
+        """The memory that was saved from offset ``saved_at`` on."""
+        for r, each in zip(self._layout.ranges, self._mappings, strict=True):
+            if r.offset <= saved_at and saved_at + size <= r.offset + r.size:
+                return each.part(saved_at - r.offset, size)
+        raise AssertionError(f"{saved_at:#x} + {size:#x} is in no range of the layout")
+
+    def start(self) -> None:
+        """Nothing is to be done: the handler knows already."""
+
+    def watch(self, loop: EventLoop, on_death: Callable[[str], None]) -> None:
+        """Call ``on_death`` with the reason when there is no handler any more."""
+        self._loop, watch = loop, self.handler.watch
+
+        def look(_events: int) -> None:
+            reason = watch.death()
+            if reason:
+                on_death(reason)
+
+        loop.watch(watch.fileno(), look)
+
+    def close(self) -> None:
+        """Let go of handler and memory; no machine uses them any more."""
+        if self._loop is not None:
+            self._loop.unwatch(self.handler.watch.fileno())
+        for each in self._mappings:
+            each.close()
+        self.handler.close()
 
 
 def ram_of(layout: Layout, mem_size_mib: int) -> list[tuple[int, int]]:

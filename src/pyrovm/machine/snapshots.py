@@ -32,7 +32,6 @@ def create_snapshot(
     layout = Layout(
         ram.saved_ranges(), huge_pages=ram.huge_pages, snapshot_type=params.snapshot_type
     )
-    sections |= {"config": config, "memory": layout.to_json()}
     slots = ram.saved_slots()
     sources = []
     for slot in slots:
@@ -47,8 +46,10 @@ def create_snapshot(
     if params.snapshot_type == DIFF:
         changed = None if dirty is None else [dirty.ranges(slot) for slot in slots]
         memory = prepare_diff(params.mem_file_path, layout.size, sources, changed)
+        layout.written = memory.written
     else:
         memory = prepare_full(params.mem_file_path, layout.size, sources)
+    sections |= {"config": config, "memory": layout.to_json()}
     try:
         with state.prepare(params.snapshot_path, "machine", sections) as part:
             memory.publish()

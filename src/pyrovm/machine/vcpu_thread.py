@@ -80,10 +80,10 @@ class VcpuThread:
         self._on_start = on_start
         self._wanted = PARK
         # Both are hand-overs, not mutual exclusion: one thread takes, the other gives.
-        self._parked = allocate_lock()  # free while the thread stands still or has ended
+        self._parked = allocate_lock()  # free while the thread stands still, or there is none
         self._resume = allocate_lock()  # free when a parked thread may go on
-        self._parked.acquire()
         self._resume.acquire()
+        self._is_started = False
         self._ident = 0  # 0 before and after the thread's life
         self._ident_lock = allocate_lock()
         self.exits = [0] * EXIT_REASONS
@@ -95,6 +95,8 @@ class VcpuThread:
 
     def start(self) -> None:
         """Start the thread, parked."""
+        self._parked.acquire()
+        self._is_started = True
         start_new_thread(self._main, ())
 
     def resume(self) -> None:
@@ -130,7 +132,7 @@ class VcpuThread:
             HostError: it does not, within 30 s.
         """
         self.park()
-        if self._wanted != STOP:
+        if self._wanted != STOP and self._is_started:
             self._take_parked()
             self._wanted = STOP
             self._resume.release()
