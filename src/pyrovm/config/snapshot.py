@@ -153,13 +153,13 @@ _MEMORY_BACKEND = struct(
     (required("backend_path", path), required("backend_type", enum("File", "Uffd"))),
     MemoryBackend,
 )
-_NETWORK_OVERRIDE = struct(
+NETWORK_OVERRIDE = struct(
     "NetworkOverride",
     (required("iface_id", string), required("host_dev_name", path_string)),
     NetworkOverride,
     ignore_unknown=True,
 )
-_VSOCK_OVERRIDE = struct(
+VSOCK_OVERRIDE = struct(
     "VsockOverride", (required("uds_path", path_string),), VsockOverride, ignore_unknown=True
 )
 SNAPSHOT_LOAD = struct(
@@ -171,8 +171,8 @@ SNAPSHOT_LOAD = struct(
         optional("enable_diff_snapshots", boolean),
         optional("track_dirty_pages", boolean, False),
         optional("resume_vm", boolean, False),
-        optional("network_overrides", sequence(_NETWORK_OVERRIDE), ()),
-        optional("vsock_override", _VSOCK_OVERRIDE),
+        optional("network_overrides", sequence(NETWORK_OVERRIDE), ()),
+        optional("vsock_override", VSOCK_OVERRIDE),
         optional("clock_realtime", boolean, False),
         optional("huge_pages", enum("Snapshot", "None", "Transparent", "2M"), "Snapshot"),
     ),
