@@ -221,11 +221,11 @@ for _ in range(3):
 
 
 def start_sleepers(then):
-    """A program with a helper and three VMs that do nothing; the processes below it."""
+    """A program with a helper, three VMs that do nothing, one in waiting; what is below it."""
     program = SLEEPER.format(busybox=BUSYBOX, then=then)
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     process = subprocess.Popen([sys.executable, "-c", program], **pipes)
-    wait_until(lambda: len(children_of(process.pid)) == 4)
+    wait_until(lambda: len(children_of(process.pid)) == 5)
     return process, children_of(process.pid)
 
 
@@ -257,41 +257,63 @@ time.sleep(1000)
 
 
 def test_an_interrupted_call_ends_its_vm():
-    before = set(children_of(os.getpid()))
+    helper = helper_pid()
     killer = threading.Timer(2, os.kill, [os.getpid(), signal.SIGINT])
     killer.start()
     with pytest.raises(KeyboardInterrupt):
         busybox("sleep", "1000")
-    wait_until(lambda: set(children_of(os.getpid())) <= before | {helper_pid()})
+    wait_until(lambda: len(children_of(helper)) == 1)
 
 
 def helper_pid():
-    """Of the helper, which has no VM now."""
+    """Of the helper, which has no VM now but the one that waits for a program."""
     busybox("true")
-    wait_until(lambda: not children_of(HELPERS.pid))
+    wait_until(lambda: len(children_of(HELPERS.pid)) == 1)
     return HELPERS.pid
 
 
 def test_a_killed_vm_is_an_error_and_the_next_one_runs():
     helper = helper_pid()
     with ThreadPoolExecutor(1) as pool:
+        (vm,) = children_of(helper)
         future = pool.submit(busybox, "sleep", "1000")
-        wait_until(lambda: children_of(helper))
-        os.kill(children_of(helper)[0], signal.SIGKILL)
+        wait_until(lambda: len(children_of(helper)) == 2)
+        os.kill(vm, signal.SIGKILL)
         with pytest.raises(HostError, match="without a report"):
             future.result(PATIENCE)
     assert busybox("true").returncode == 0
     assert helper_pid() == helper
 
 
+def test_a_vm_that_is_killed_before_its_program_comes_is_replaced():
+    helper = helper_pid()
+    for _ in range(3):
+        (vm,) = children_of(helper)
+        os.kill(vm, signal.SIGKILL)
+        wait_until(lambda vm=vm: not is_alive(vm))
+        assert busybox("echo", "here", stdout=subprocess.PIPE).stdout == b"here\n"
+        assert helper_pid() == helper
+
+
+def test_other_sizes_than_the_one_that_is_ready_are_made():
+    words = ("grep", "MemTotal", "/proc/meminfo")
+    sizes = [
+        int(busybox(*words, memory=memory, stdout=subprocess.PIPE).stdout.split()[1])
+        for memory in ("64M", "512M", "1G")
+    ]
+    assert [round(size, -5) for size in sizes] == [100_000, 500_000, 1_000_000]
+
+
 def test_a_killed_helper_is_replaced_and_vms_that_run_go_on():
     helper = helper_pid()
+    (vm,) = children_of(helper)
     with ThreadPoolExecutor(1) as pool:
         reader, writer = os.pipe()
         future = pool.submit(busybox, "cat", stdin=reader, stdout=subprocess.PIPE)
-        wait_until(lambda: children_of(helper))
+        wait_until(lambda: len(children_of(helper)) == 2)
+        (waiting,) = set(children_of(helper)) - {vm}
         os.kill(helper, signal.SIGKILL)
-        wait_until(lambda: not is_alive(helper))
+        wait_until(lambda: not is_alive(helper) and not is_alive(waiting))
         assert busybox("echo", "again", stdout=subprocess.PIPE).stdout == b"again\n"
         os.write(writer, b"still here")
         os.close(writer)
@@ -373,7 +395,7 @@ def test_a_cancelled_call_ends_its_vm():
 
     with pytest.raises(asyncio.TimeoutError):
         asyncio.run(cancelled())
-    wait_until(lambda: not children_of(helper))
+    wait_until(lambda: len(children_of(helper)) == 1)
 
 
 # --------------------------------------------------------------------------------------- examples

@@ -19,10 +19,11 @@ from pathlib import Path
 
 from pyrovm.errors import HostError
 from pyrovm.programs import wire
+from pyrovm.programs.plan import library_os
 
 ENTRY = (
     "import sys; sys.path.insert(0, {root!r}); sys.path += {packages!r}; "
-    "from pyrovm.programs.zygote import main; main()"
+    "from pyrovm.programs.zygote import main; main({libos!r})"
 )
 START_S = 30.0  # for an interpreter to start, on a busy machine
 END_S = 5.0
@@ -55,7 +56,7 @@ class Helper:
             moved = [owned(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, len(given))) for fd in given]
             root = str(Path(__file__).resolve().parent.parent.parent)
             packages = [path for path in sys.path if path.endswith("-packages")]  # for Unicorn
-            entry = ENTRY.format(root=root, packages=packages)
+            entry = ENTRY.format(root=root, packages=packages, libos=library_os())
             self.pid = os.posix_spawn(
                 sys.executable,
                 [sys.executable, "-I", "-S", "-c", entry],

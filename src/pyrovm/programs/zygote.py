@@ -1,7 +1,8 @@
 """The helper: a process with the engine loaded, which forks one process for each VM.
 
 A forked VM need not start an interpreter nor import anything, and shares that memory with all
-others.  The helper has no threads and few modules, so a fork of it is cheap and safe.
+others.  The helper has no threads and few modules, so a fork of it is cheap and safe.  One process
+is always forked ahead, and has made a VM when the next program comes.
 
 It ends when its caller does, or closes the control socket; then it kills its VMs.  The caller's
 pidfd says so, not PR_SET_PDEATHSIG: that signal comes when the *thread* that started us ends.
@@ -18,25 +19,24 @@ from pyrovm.errors import PyrovmError
 from pyrovm.host import libc, signals
 from pyrovm.programs import wire
 from pyrovm.programs.resting import Template
-from pyrovm.programs.session import (
-    EX_SOFTWARE,
-    Session,
-    failure,
-    receive_descriptors,
-    refuse,
-    take_streams,
-)
+from pyrovm.programs.session import Session, failure, receive_descriptors, take_streams
+from pyrovm.programs.spare import Spares
 from pyrovm.unikernel.outside import Outside
-from pyrovm.unikernel.program import Program
+from pyrovm.unikernel.prepared import Prepared
+from pyrovm.unikernel.program import DEFAULT_MEMORY, Program
 from pyrovm.unikernel.run import run
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CONTROL, CALLER = 3, 4  # descriptors: the control socket, the pidfd of the caller
 OPEN_MAX = 1 << 20
 SYS_PRCTL, PR_SET_CHILD_SUBREAPER = 157, 36
 
 
-def main() -> None:
-    """Serve until the caller is gone."""
+def main(libos: str) -> None:
+    """Serve until the caller is gone; ``libos`` is the library OS's file for most programs."""
     os.closerange(CALLER + 1, OPEN_MAX)  # whatever the caller has left inheritable
     libc.syscall(SYS_PRCTL, PR_SET_CHILD_SUBREAPER, 1)  # of a template that was killed
     os.chdir("/")  # the caller's folder may be removed or unmounted
@@ -55,7 +55,9 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     control.send(wire.READY)
+    spares = Spares(children, (CONTROL, CALLER, wake_in, wake_out), lambda: prepare(libos))
     while True:
+        spares.refill()
         events = {fd for fd, _ in poll.poll()}
         if wake_in in events:
             os.read(wake_in, 4096)
@@ -67,9 +69,7 @@ def main() -> None:
             if fds is None:
                 break
             if len(fds) == wire.DESCRIPTORS:
-                pid = fork(fds, (CONTROL, CALLER, wake_in, wake_out))
-                if pid:
-                    children.add(pid)
+                spares.give(fds)
             for fd in fds:
                 os.close(fd)
     for pid in children:  # ours, and not waited for yet: the number is theirs
@@ -96,36 +96,25 @@ def reap(children: set[int]) -> None:
         children.discard(pid)
 
 
-def fork(fds: list[int], ours: tuple[int, ...]) -> int:
-    """Start the process of one VM; its number, or 0 where there can be no more."""
-    channel_fd, *streams = fds
-    try:
-        pid = os.fork()
-    except OSError as error:
-        refuse(channel_fd, f"the process of a VM cannot be forked: {error.strerror}")
-        return 0
-    if pid:
-        return pid
-    status = EX_SOFTWARE
-    try:
-        signals.wake_up_fd(-1)
-        signals.default(signals.SIGCHLD)
-        for fd in ours:
-            os.close(fd)
+def prepare(libos: str) -> Callable[[list[int]], None]:
+    """Make a VM; what to call with the descriptors of its program."""
+    prepared = Prepared(DEFAULT_MEMORY, libos)
+
+    def serve_one(fds: list[int]) -> None:
+        channel_fd, *streams = fds
         take_streams(streams)
-        serve(Session(channel_fd))
-        status = 0
-    finally:
-        os._exit(status)
+        serve(Session(channel_fd), prepared)
+
+    return serve_one
 
 
-def serve(session: Session) -> None:
+def serve(session: Session, prepared: Prepared) -> None:
     """Run what the channel asks for, on our standard streams, and report."""
     try:
         session.started()
         request = session.begin()
         try:
-            perform(request, session)
+            perform(request, session, prepared)
         except PyrovmError as error:
             fault = failure(type(error).__name__, str(error))
         except Exception:
@@ -140,7 +129,7 @@ def serve(session: Session) -> None:
         return  # the caller has lost interest
 
 
-def perform(request: wire.Fields, session: Session) -> None:
+def perform(request: wire.Fields, session: Session, prepared: Prepared) -> None:
     """Run the program to its end, and say that it has ended; or be a template of it.
 
     Raises:
@@ -161,10 +150,16 @@ def perform(request: wire.Fields, session: Session) -> None:
     )
     libos = request["libos"][0]
     if "ready" not in request:
-        run(program, libos, prepare=outside.attach, ended=session.finish)
+        run(program, libos, prepare=outside.attach, ended=session.finish, prepared=prepared)
         return
     template = Template(session, request, outside)
-    run(program, libos, prepare=template.attach, paused=template.paused, ended=session.finish)
+    run(
+        *(program, libos),
+        prepare=template.attach,
+        paused=template.paused,
+        ended=session.finish,
+        prepared=prepared,
+    )
 
 
 def split(pair: str) -> tuple[str, str]:

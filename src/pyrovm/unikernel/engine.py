@@ -38,7 +38,35 @@ def open_vm(program: Program, libos_path: str, engine: str = "auto") -> ProgramV
         return UnicornVm(program, libos_path)
     from pyrovm.unikernel.vm import ProgramVm
 
-    return ProgramVm(kvm, program, libos_path)
+    return loaded(ProgramVm(kvm, program.memory, libos_path), program)
+
+
+def open_kvm_vm(memory: int, libos_path: str) -> ProgramVm:
+    """A VM on KVM that no program has been loaded into yet.
+
+    Raises:
+        Unsupported: there is no KVM.
+        HostError: KVM or the library OS cannot be used.
+    """
+    from pyrovm.kvm.system import Kvm
+    from pyrovm.unikernel.vm import ProgramVm
+
+    return ProgramVm(Kvm(), memory, libos_path)
+
+
+def loaded(vm: ProgramVm, program: Program) -> ProgramVm:
+    """``vm`` with the program in it, or closed.
+
+    Raises:
+        ConfigError: the program's strings do not fit.
+        HostError: the image cannot be used, or KVM refuses it.
+    """
+    try:
+        vm.load(program)
+    except BaseException:
+        vm.close()
+        raise
+    return vm
 
 
 def _open_kvm(engine: str) -> Kvm | None:

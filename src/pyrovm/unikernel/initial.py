@@ -55,39 +55,50 @@ def prefer_huge_pages(memory: Mapping, start: int) -> None:
             pass
 
 
-def write(
-    view: memoryview, program: Program, header: Header, image_size: int, engine: int
-) -> abi.pv_boot:
-    """Write descriptors, page tables, strings and boot information into RAM; the latter.
+def write_machine(
+    view: memoryview, header: Header, engine: int, vcpu_count: int = 1
+) -> tuple[abi.pv_boot, tables.Tables]:
+    """Write descriptors, page tables and boot information into RAM; the last two, to go on with.
 
-    ``image_size`` is in bytes, ``engine`` one of PV_ENGINE.  The clock's ``tsc_khz``, ``xcr0`` and
-    ``xsave_size`` are left to whoever knows the CPU.
-
-    Raises:
-        ConfigError: the program's strings do not fit.
+    ``engine`` is one of PV_ENGINE.  ``tsc_khz``, ``xcr0`` and ``xsave_size`` are left to whoever
+    knows the CPU, and all about the program to :func:`write_program`.
     """
-    tables.write_descriptors(view, vcpu_count=1, vectors=header.vectors)
+    tables.write_descriptors(view, vcpu_count=vcpu_count, vectors=header.vectors)
     made = tables.write_page_tables(
-        view, tables.cpu_gpa(1), ram_size=len(view), image_size=image_size, header=header
+        view, tables.cpu_gpa(vcpu_count), ram_size=len(view), header=header
     )
     if engine == abi.PV_ENGINE_UNICORN:
         made.map_large(CODE_ALIAS, 0, len(view), tables.EXECUTABLE)
-    strings = program.strings()
-    strings_gpa = made.end
-    view[strings_gpa : strings_gpa + len(strings)] = strings
     boot = abi.pv_boot(view, abi.PV_BOOT_GPA)
     boot.magic = abi.PV_MAGIC
     boot.version = abi.PV_VERSION
     boot.size = abi.pv_boot.SIZE
     boot.engine = engine
-    boot.vcpu_count = 1
+    boot.vcpu_count = vcpu_count
     boot.ram_size = len(view)
-    news_gpa = strings_gpa + len(strings)
-    boot.free_start = -(-(news_gpa + abi.PV_NEWS_MAX) // tables.PAGE) * tables.PAGE
-    boot.image_size = image_size
     boot.libos_file_size = header.data_end
     boot.page_table_gpa = made.cr3
     boot.generation = 1
+    return boot, made
+
+
+def write_program(
+    view: memoryview, boot: abi.pv_boot, made: tables.Tables, program: Program, image_size: int
+) -> None:
+    """Write what the guest is told about its program and its image, of ``image_size`` bytes, and
+    what each VM has for itself: clocks and random numbers.
+
+    Raises:
+        ConfigError: the program's strings do not fit.
+    """
+    if image_size:
+        made.map_image(image_size)
+    strings = program.strings()
+    strings_gpa = made.end
+    view[strings_gpa : strings_gpa + len(strings)] = strings
+    news_gpa = strings_gpa + len(strings)
+    boot.free_start = -(-(news_gpa + abi.PV_NEWS_MAX) // tables.PAGE) * tables.PAGE
+    boot.image_size = image_size
     boot.monotonic_base_ns = time.monotonic_ns()
     boot.realtime_base_ns = time.time_ns()
     boot.view[abi.pv_boot.seed.offset : abi.pv_boot.seed.offset + 64] = os.urandom(64)
@@ -97,7 +108,6 @@ def write(
     boot.news_max = abi.PV_NEWS_MAX
     write_news(view, boot, ())
     program.fill(boot)
-    return boot
 
 
 def write_news(view: memoryview, boot: abi.pv_boot, arguments: Sequence[str]) -> None:

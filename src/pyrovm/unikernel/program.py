@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 STRINGS_MAX = 256 << 10
 STACK_SIZE = 8 << 20
+DEFAULT_MEMORY = 512 * MIB
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -33,7 +34,7 @@ class Program:
         argv: Sequence[str],
         env: Mapping[str, str],
         *,
-        memory: int = 512 * MIB,
+        memory: int = DEFAULT_MEMORY,
         cwd: str = "/",
         hostname: str = "pyrovm",
         stack_size: int = STACK_SIZE,

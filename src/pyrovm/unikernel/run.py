@@ -14,6 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pyrovm.unikernel.prepared import Prepared
     from pyrovm.unikernel.program import Program
     from pyrovm.unikernel.unicorn_vm import UnicornVm
     from pyrovm.unikernel.vm import ProgramVm
@@ -56,6 +57,7 @@ def run(
     prepare: Callable[[Calls], Callable[[], None]] | None = None,
     ended: Callable[[Outcome], None] | None = None,
     paused: Callable[[Pause], None] | None = None,
+    prepared: Prepared | None = None,
 ) -> Outcome:
     """Run ``program`` to its end; from the main thread, whose signals go to the program meanwhile.
 
@@ -70,6 +72,7 @@ def run(
             longer than a short program.
         paused: is called when somebody has asked for a pause (``calls.waiting.ask_pause``); it may
             fork the process.  When it returns, the program goes on.
+        prepared: a VM that may be there already.
 
     Raises:
         HostError: KVM or the image cannot be used; the guest did what no library OS does.
@@ -78,7 +81,7 @@ def run(
     stdio = Stdio(streams, log_fd)
     try:
         program.flags |= stdio.terminal_flags()
-        vm = open_vm(program, libos_path, engine)
+        vm = (prepared.open_vm if prepared else open_vm)(program, libos_path, engine)
         try:
             outcome.engine = engine_name(vm.boot.engine)
             _run(vm, outcome, stdio, timeout, prepare, paused)

@@ -73,6 +73,10 @@ class Tables:
             entries = (gpa + start + n * HUGE | bits | LARGE for n in range(count))
             pack_into(f"<{count}Q", self._ram, at, *entries)
 
+    def map_image(self, size: int) -> None:
+        """Add a root image of ``size`` bytes to the linear map."""
+        self.map_large(linear(abi.PV_IMAGE_GPA), abi.PV_IMAGE_GPA, size, READ_ONLY)
+
 
 def linear(gpa: int) -> int:
     """Where the guest sees a guest-physical address."""
@@ -84,14 +88,10 @@ def cpu_gpa(index: int) -> int:
     return abi.PV_CPU_GPA + index * abi.PV_CPU_STRIDE
 
 
-def write_page_tables(
-    ram: memoryview, start: int, *, ram_size: int, image_size: int, header: Header
-) -> Tables:
+def write_page_tables(ram: memoryview, start: int, *, ram_size: int, header: Header) -> Tables:
     """The linear map and the library OS; its data goes behind the tables, zeros behind that."""
     tables = Tables(ram, start)
     tables.map_large(linear(0), 0, ram_size, READ_WRITE)
-    if image_size:
-        tables.map_large(linear(abi.PV_IMAGE_GPA), abi.PV_IMAGE_GPA, image_size, READ_ONLY)
     tables.map_pages(linear(abi.PV_CALL_GPA), abi.PV_CALL_GPA, PAGE, READ_WRITE)
 
     va, gpa = abi.PV_LIBOS_VA, abi.PV_LIBOS_GPA

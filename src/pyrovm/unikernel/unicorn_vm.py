@@ -72,8 +72,9 @@ class UnicornVm:
                 size = -(-file.size // tables.PAGE) * tables.PAGE
                 emulator.map(gpa, size, unicorn_cpu.READ_ONLY, file.address)
         header = self.header
+        self.boot, made = initial.write_machine(ram.view, header, abi.PV_ENGINE_UNICORN)
         image_size = image.size if image else 0
-        self.boot = initial.write(ram.view, program, header, image_size, abi.PV_ENGINE_UNICORN)
+        initial.write_program(ram.view, self.boot, made, program, image_size)
         self.cpu = abi.pv_cpu(ram.view, tables.cpu_gpa(0))
         emulator.on_syscall(header.syscall_entry)
         emulator.on_exception(self._on_exception)

@@ -30,44 +30,57 @@ XSAVE_SIZE = 2688  # enough for x87, SSE, AVX and AVX-512 in any layout
 class ProgramVm:
     """One VM; ``cpus`` are its vCPUs.  ``close`` gives everything back."""
 
-    def __init__(self, kvm: Kvm, program: Program, libos_path: str) -> None:
-        """Build it, ready to run; ``kvm`` belongs to it from now on.
+    def __init__(self, kvm: Kvm, memory: int, libos_path: str) -> None:
+        """Build all that depends on no program, with ``memory`` bytes; :meth:`load` does the rest.
+        ``kvm`` belongs to it from now on.
 
         Raises:
-            HostError: the image or the library OS cannot be used, or KVM refuses something.
+            HostError: the library OS cannot be used, or KVM refuses something.
         """
         self.cpus: list[ProgramCpu] = []
         self._closers: list[Kvm | Mapping] = [kvm]
         self._kvm = kvm
         self._vm: Vm | None = None
         try:
-            self._build(program, libos_path)
+            self._build(memory, libos_path)
         except BaseException:
             self.close()
             raise
 
-    def _build(self, program: Program, libos_path: str) -> None:
+    def _build(self, memory: int, libos_path: str) -> None:
         self._libos, self.header = library_os.open_file(libos_path)
         self._closers.append(self._libos)
-        self.ram = ram = mapping.anonymous(program.memory)
+        self.ram = ram = mapping.anonymous(memory)
         self._closers.append(ram)
         initial.prefer_huge_pages(ram, abi.PV_RAM_HUGE)
-        regions = [Region(0, ram.view, ram.address)]
-        self._image = initial.map_image(program.image) if program.image else None
-        if self._image:
-            self._closers.append(self._image)
-            regions.append(Region(abi.PV_IMAGE_GPA, self._image.view, self._image.address))
-        self.memory = GuestMemory(regions)
+        self.memory = GuestMemory([Region(0, ram.view, ram.address)])
+        self._image: Mapping | None = None
         self.cpuid = self._kvm.supported_cpuid()
         self.vcpu_count = 1
         self.attach()
-        image_size = self._image.size if self._image else 0
-        self.boot = initial.write(ram.view, program, self.header, image_size, engine_of(self.cpuid))
+        self.boot, self._tables = initial.write_machine(
+            ram.view, self.header, engine_of(self.cpuid), self.vcpu_count
+        )
         self.boot.tsc_khz = self.cpus[0].vcpu.tsc_khz()
         self.boot.xcr0 = xcr0_for(self.cpuid)
         self.boot.xsave_size = XSAVE_SIZE
         for cpu in self.cpus:
             cpu.set_registers(self.boot.page_table_gpa, self.boot.xcr0, self.vcpu_count)
+
+    def load(self, program: Program) -> None:
+        """Put in what is to run, once; its memory is that of the VM.
+
+        Raises:
+            ConfigError: the program's strings do not fit.
+            HostError: the image cannot be used, or KVM refuses it.
+        """
+        if program.image:
+            self._image = image = initial.map_image(program.image)
+            self._closers.append(image)
+            self.memory.add(Region(abi.PV_IMAGE_GPA, image.view, image.address))
+            self._set_file(SLOT_IMAGE, abi.PV_IMAGE_GPA, image)
+        size = self._image.size if self._image else 0
+        initial.write_program(self.ram.view, self.boot, self._tables, program, size)
 
     def attach(self) -> None:
         """Make KVM's VM and vCPUs over the memory that is there; registers are still to be set.
@@ -77,18 +90,19 @@ class ProgramVm:
         """
         self._vm = vm = self._kvm.create_vm()
         vm.set_memory(SLOT_RAM, 0, self.ram.size, self.ram.address)
-        for slot, gpa, file in (
-            (SLOT_LIBOS, abi.PV_LIBOS_GPA, self._libos),
-            (SLOT_IMAGE, abi.PV_IMAGE_GPA, self._image),
-        ):
-            if file:
-                size = -(-file.size // tables.PAGE) * tables.PAGE
-                vm.set_memory(slot, gpa, size, file.address, kvm_abi.KVM_MEM_READONLY)
+        self._set_file(SLOT_LIBOS, abi.PV_LIBOS_GPA, self._libos)
+        if self._image:
+            self._set_file(SLOT_IMAGE, abi.PV_IMAGE_GPA, self._image)
         for index in range(self.vcpu_count):
             cpu = ProgramCpu(vm.create_vcpu(index), index, self.ram.view, self.header)
             self.cpus.append(cpu)
             cpu.vcpu.set_cpuid(self.cpuid)
         self.page = self.cpus[0].vcpu.page  # for Waiting
+
+    def _set_file(self, slot: int, gpa: int, file: Mapping) -> None:
+        assert self._vm
+        size = -(-file.size // tables.PAGE) * tables.PAGE
+        self._vm.set_memory(slot, gpa, size, file.address, kvm_abi.KVM_MEM_READONLY)
 
     def detach(self) -> None:
         """Give back what KVM has of it; the memory stays, for another :meth:`attach`."""

@@ -19,9 +19,9 @@ def ram():
 
 
 def build(ram, image_size=5 << 20):
-    return tables.write_page_tables(
-        ram, 0x10000, ram_size=RAM, image_size=image_size, header=Header()
-    )
+    made = tables.write_page_tables(ram, 0x10000, ram_size=RAM, header=Header())
+    made.map_image(image_size)
+    return made
 
 
 def translate(ram, cr3, address):
@@ -85,7 +85,7 @@ def test_tables_and_data_end_where_they_say(ram):
 
 def test_ram_above_a_gigabyte_is_mapped_too():
     ram = memoryview(bytearray(1 << 20))
-    made = tables.write_page_tables(ram, 0x10000, ram_size=3 << 30, image_size=0, header=Header())
+    made = tables.write_page_tables(ram, 0x10000, ram_size=3 << 30, header=Header())
     gpa = (3 << 30) - 1
     assert translate(ram, made.cr3, abi.PV_PHYSMAP + gpa)[0] == gpa
 

@@ -117,7 +117,7 @@ def answer(terms: Terms) -> Answer:
         helpers = [pid for pid in children(os.getpid()) if len(children(pid)) >= vms]
         if alive != vms or len(helpers) != 1:
             raise RuntimeError(f"{alive} of {vms} VMs live")
-        each = [sizes(pid) for pid in children(helpers[0])]
+        each = [sizes(pid) for pid in children(helpers[0])[:vms]]  # the last one waits
     note = f"all {sum(pss for _, pss in each) >> 10} MiB, proportional; started by pyrovm.run"
     for index_, what in enumerate(("private", "proportional")):
         figure = _figure(f"{vms} VMs alive: each, {what}", [pair[index_] for pair in each])
