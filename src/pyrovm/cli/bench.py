@@ -49,7 +49,9 @@ def _list() -> str:
     for topic in questions.topics(questions.QUESTIONS):
         lines += [f"{topic.name}: {topic.heading}"]
         if topic.questions != [topic.name]:
-            lines += [f"    {name}" for name in topic.questions]
+            for name in topic.questions:
+                on_demand = questions.ALL[name].on_demand
+                lines.append(f"    {name}{' (only where it is named)' if on_demand else ''}")
     lines += ["", "peers:"]
     for peer in peers.ALL:
         state = (peer.version() or "there") if peer.is_there else f"not installed ({peer.hint})"

@@ -21,6 +21,7 @@ TIMEOUT = 60.0  # seconds; a guest takes some, in the lab
 
 # Isolated, without site: as the SDK starts its VMMs.
 _PYTHON = [sys.executable, "-I", "-S", "-c"]
+_ENTRY = f"import sys; sys.path.insert(0, {SOURCES!r}); "
 _FIRECRACKER = "from pyrovm.cli.firecracker import main; sys.exit(main())"
 _RUN = "from pyrovm.cli.main import main; sys.exit(main())"
 
@@ -56,6 +57,7 @@ class Guest:
     tap: str | None = None
     vsock: str | None = None  # a Unix socket's path, or "vhost"
     vhost: bool = False  # the kernel moves the network's frames
+    bzimage: str = ""  # the same kernel, compressed, for who knows nothing else
 
 
 class StoodStill(RuntimeError):
@@ -82,6 +84,8 @@ class Machine:
     """A VMM's process; a context manager that ends it."""
 
     name = ""
+    can_wait = True  # for a word that starts the guest
+    ends = True  # when its guest resets
 
     def __init__(self, guest: Guest, folder: Path, *, waits: bool) -> None:
         """Start the process; with ``waits`` the guest starts only by :meth:`begin`."""
@@ -131,6 +135,14 @@ class Machine:
                 return connection
         raise self.failure("no control socket")
 
+    @staticmethod
+    def put(connection: socket.socket, path: str, body: bytes) -> int:
+        """Send an HTTP request; when that began, in ns."""
+        now = time.monotonic_ns()
+        head = f"PUT {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+        connection.sendall(head.encode() + body)
+        return now
+
     def settle(self) -> None:
         """Wait until the process has nothing to do any more."""
         before = -1
@@ -172,17 +184,20 @@ class Pyrovm(Machine):
     name = "pyrovm"
 
     def command(self, waits: bool) -> list[str]:
-        entry = f"import sys; sys.path.insert(0, {SOURCES!r}); "
-        common = ["--level", "Error", "--metrics-path", str(self.metrics_file)]
         self.metrics_file.touch()
         if self.guest.vhost or self.guest.vsock == "vhost":
-            return [*_PYTHON, entry + _RUN, "run", *self._run_words()]
-        argv = [*_PYTHON, entry + _FIRECRACKER, *common]
+            return [*_PYTHON, _ENTRY + _RUN, "run", *self._run_words()]
+        metrics = ["--metrics-path", str(self.metrics_file)]
+        argv = [*self.program(), "--level", "Error", *metrics]
         if waits:
             return [*argv, "--api-sock", str(self._socket)]
         config = self.folder / "config.json"
         config.write_text(json.dumps(dict(self.requests())))
         return [*argv, "--no-api", "--config-file", str(config)]
+
+    def program(self) -> list[str]:
+        """What it is started as, without options."""
+        return [*_PYTHON, _ENTRY + _FIRECRACKER]
 
     @property
     def metrics_file(self) -> Path:
@@ -222,21 +237,15 @@ class Pyrovm(Machine):
         for resource, body in self.requests():
             for each in body if isinstance(body, list) else [body]:
                 key = each.get("drive_id") or each.get("iface_id")
-                self._put(f"/{resource}/{key}" if key else f"/{resource}", each)
+                path = f"/{resource}/{key}" if key else f"/{resource}"
+                self.put(self._connection, path, json.dumps(each).encode())
                 answer = self._connection.recv(4096)
                 if b" 204 " not in answer:
                     raise self.failure(f"{resource} was refused: {answer!r}")
         self.settle()
 
-    def _put(self, path: str, body: object) -> None:
-        data = json.dumps(body).encode()
-        head = f"PUT {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n"
-        self._connection.sendall(head.encode() + data)
-
     def begin(self) -> int:
-        now = time.monotonic_ns()
-        self._put("/actions", {"action_type": "InstanceStart"})
-        return now
+        return self.put(self._connection, "/actions", b'{"action_type": "InstanceStart"}')
 
     def metrics(self) -> dict[str, Any]:
         """The last line of its metrics, which is written at the end of the process."""

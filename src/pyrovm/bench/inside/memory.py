@@ -1,6 +1,6 @@
 """Memory that each VMM takes while a guest idles, the guest's own memory not counted.
 
-memory.py PLAN    {"args": ..., "memory_mib": ...}
+memory.py PLAN    {"args": ..., "memory_mib": ..., "peers": [PROGRAM, ...]}
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from pyrovm.bench.inside.machines import MACHINES, TIMEOUT, Guest, Machine, answer, say, take_assets
+from pyrovm.bench.inside.machines import TIMEOUT, Guest, Machine, Pyrovm, answer, say, take_assets
+from pyrovm.bench.inside.others import chosen
 from pyrovm.bench.inside.tracing import Tracing
 from pyrovm.bench.smaps import outside_guest, read_smaps
 
@@ -36,12 +37,23 @@ def main() -> None:
     guest = Guest(kernel, initrd, plan["args"], memory_mib=plan["memory_mib"], serial=True)
     tracing = Tracing()
     found: dict[str, list[int]] = {}
+    failed: dict[str, str] = {}
+    kinds = [kind for kind in chosen(plan["peers"]) if kind.can_wait]
     for number in range(plan["rounds"]):
         say(f"round {number + 1} of {plan['rounds']}")
-        for kind in MACHINES:
-            for what, kib in observe(kind, guest, tracing).items():
+        for kind in kinds:
+            if kind.name in failed:
+                continue
+            try:
+                seen = observe(kind, guest, tracing)
+            except (RuntimeError, OSError, LookupError) as error:
+                if kind is Pyrovm:
+                    raise
+                failed[kind.name] = str(error)
+                continue
+            for what, kib in seen.items():
                 found.setdefault(f"{kind.name} {what}", []).append(kib)
-    answer(found)
+    answer({"found": found, "failed": failed})
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ class Question:
     answer: Callable[[Terms], Answer]
     budget_s: float
     alone: bool = True
+    on_demand: bool = False  # only where it is named
 
 
 QUESTIONS = [
@@ -49,8 +50,8 @@ QUESTIONS = [
     Question("programs-speed", programs, speed.answer, 40),
     Question("programs-server", programs, server.answer, 50),
     Question("programs-memory", programs, program_memory.answer, 30),
-    Question("boot-lean", boot, partial(boot.answer, "lean", counted=False), 60),
-    Question("boot-cloud", boot, partial(boot.answer, "cloud", counted=False), 60),
+    Question("boot-lean", boot, partial(boot.answer, "lean", counted=False), 120, on_demand=True),
+    Question("boot-cloud", boot, partial(boot.answer, "cloud", counted=False), 240, on_demand=True),
     Question("boot-lean-counted", boot, partial(boot.answer, "lean", counted=True), 60, False),
     Question("boot-cloud-counted", boot, partial(boot.answer, "cloud", counted=True), 60, False),
     Question("classic", classic, classic.answer, 60, False),
@@ -72,8 +73,16 @@ NAMES = sorted({*TOPICS, *ALL})
 
 
 def chosen(words: Collection[str]) -> list[Question]:
-    """The questions that ``words`` name, one by one or by their topics, all if there are none."""
-    return [q for q in QUESTIONS if not words or q.name in words or _topic_of(q) in words]
+    """The questions that ``words`` name, one by one or by their topics; all if there are none.
+
+    By topic, or as one of all, those are left out that are answered on demand.
+    """
+    return [
+        question
+        for question in QUESTIONS
+        if question.name in words
+        or ((not words or _topic_of(question) in words) and not question.on_demand)
+    ]
 
 
 def topics(asked: Collection[Question]) -> list[Topic]:
