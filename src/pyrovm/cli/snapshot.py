@@ -46,19 +46,20 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     inspect = commands.add_parser("inspect", help="what a state file has in it")
-    inspect.add_argument("state", metavar="STATE")
+    inspect.add_argument("state", metavar="STATE", help="a state file")
     inspect.add_argument("--section", metavar="NAME", help="only this section, in full")
     inspect.set_defaults(do=_inspect)
 
     verify = commands.add_parser("verify", help="compare checksums and sizes")
-    verify.add_argument("state", metavar="STATE")
-    verify.add_argument("memory", metavar="MEMORY", nargs="?")
+    verify.add_argument("state", metavar="STATE", help="a state file")
+    verify.add_argument("memory", metavar="MEMORY", nargs="?", help="its memory file")
     verify.set_defaults(do=_verify)
 
     diff = commands.add_parser(
         "diff", help="what two snapshots differ in; status 1 if they do, 2 for trouble"
     )
-    diff.add_argument("states", metavar="STATE", nargs=2)
+    diff.add_argument("first", metavar="STATE", help="a state file")
+    diff.add_argument("second", metavar="OTHER", help="another one")
     diff.add_argument("--memory", metavar="MEMORY", nargs=2, help="their memory files as well")
     diff.set_defaults(do=_diff)
 
@@ -72,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     merge.set_defaults(do=_rebase)
 
     serve = commands.add_parser("serve", help="handle the page faults of VMs (backend_type Uffd)")
-    serve.add_argument("memory", metavar="MEMORY")
+    serve.add_argument("memory", metavar="MEMORY", help="a memory file; must stay as it is")
     serve.add_argument("socket", metavar="SOCKET", help="the backend_path to load with; is made")
     serve.add_argument("--once", action="store_true", help="end with the first VM")
     serve.add_argument(
@@ -201,7 +202,7 @@ def _data(path: str, layout: Layout) -> list[Range]:
 
 
 def _diff(args: argparse.Namespace) -> int:
-    first, second = (state.read(path) for path in args.states)
+    first, second = (state.read(path) for path in (args.first, args.second))
     changes = compare.sections(first, second)
     ranges = compare.memory(*args.memory) if args.memory else []
     if args.json:

@@ -10,10 +10,11 @@ from struct import Struct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
 BYTES = "$bytes"
+DEPTH_MAX = 64  # levels; whoever walks over the data may do so by recursion
 _LENGTH = Struct("<I")  # of the JSON
 
 
@@ -56,7 +57,24 @@ def decode(data: bytes) -> Any:
                 return bytes(blobs[offset : offset + size])
         raise TreeError(f"{BYTES} {place!r} is outside of the {len(blobs)} bytes behind the JSON")
 
-    return _value_of(data[_LENGTH.size : start], unpack)
+    value = _value_of(data[_LENGTH.size : start], unpack)
+    _check_depth(value)
+    return value
+
+
+def _check_depth(value: Any) -> None:
+    level = [value]
+    for _ in range(DEPTH_MAX):
+        level = [item for each in level for item in _items(each)]
+        if not level:
+            return
+    raise TreeError(f"nested deeper than {DEPTH_MAX} levels")
+
+
+def _items(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 class _Encoding:

@@ -81,7 +81,17 @@ def test_what_cannot_be_saved_is_refused_by_its_place(value, words):
 
 @pytest.mark.parametrize(
     "text",
-    [b"", b"NaN", b"[1", b"1 2", b'{"$bytes":[0,1]}', b'{"$bytes":3}', b'"\xff"', b"[" * 100_000],
+    [
+        b"",
+        b"NaN",
+        b"[1",
+        b"1 2",
+        b'{"$bytes":[0,1]}',
+        b'{"$bytes":3}',
+        b'"\xff"',
+        b"[" * 100_000,
+        b"[" * 65 + b"]" * 65,
+    ],
 )
 def test_what_is_no_such_data_is_refused(text):
     with pytest.raises(tree.TreeError):
