@@ -148,6 +148,14 @@ def test_a_thread_that_has_ended_can_be_paused_resumed_and_stopped(run):
     assert len(outcome) == 1
 
 
+def test_a_thread_that_was_never_started_can_be_stopped():
+    with TinyGuest(SPIN) as guest:
+        thread = VcpuThread(guest.vcpu, Bus(), print, print)
+        thread.park()
+        thread.stop()
+        thread.stop()
+
+
 def test_a_device_that_fails_ends_the_vcpu_with_the_reason(run):
     class Broken(Recorder):
         def write(self, offset, size, value):

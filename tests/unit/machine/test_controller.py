@@ -9,6 +9,7 @@ from pyrovm.config.drive import DriveConfig, DriveUpdate
 from pyrovm.config.metrics import MetricsConfig
 from pyrovm.config.network import NetworkInterfaceConfig
 from pyrovm.config.rate_limiter import RateLimiterConfig, TokenBucketConfig
+from pyrovm.config.snapshot import MemoryBackend, SnapshotCreateParams, SnapshotLoadParams
 from pyrovm.config.vsock import VsockConfig
 from pyrovm.errors import HostError
 from pyrovm.machine.controller import Controller
@@ -164,6 +165,81 @@ def test_inactive_devices_say_so(world):
     assert str(caught.value) == (
         "Memory hotplug update error: Failed to create memory hotplug device: Device is not active"
     )
+
+
+# ------------------------------------------------------------------- snapshots
+
+
+def load_params(world, name="state", **fields):
+    return SnapshotLoadParams(
+        snapshot_path=str(world.folder / name),
+        mem_backend=MemoryBackend(backend_path="memory", backend_type="File"),
+        **fields,
+    )
+
+
+def test_a_loaded_machine_is_paused_and_counts_for_started(world):
+    (world.folder / "state").touch()
+    world.controller.load_snapshot(load_params(world))
+    assert world.controller.state == "Paused"
+    assert not world.periodic._timer.armed
+    assert world.builder.machine.calls == []
+    with pytest.raises(Fault, match="not supported after starting the microVM"):
+        world.boot_source()
+    world.controller.resume()
+    assert (world.controller.state, world.builder.machine.calls) == ("Running", [("resume",)])
+    assert world.periodic._timer.armed
+    assert world.exit_codes == []
+
+
+def test_a_loaded_machine_may_run_at_once(world):
+    (world.folder / "state").touch()
+    world.controller.load_snapshot(load_params(world, resume_vm=True))
+    assert (world.controller.state, world.builder.machine.calls) == ("Running", [("resume",)])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "Failed to open snapshot file: No such file or directory \\(os error 2\\)$"),
+        ("x", "CRC64 validation failed$"),
+    ],
+)
+def test_a_load_that_fails_ends_the_process(world, content, message):
+    if content is not None:
+        (world.folder / "state").write_text(content)
+    with pytest.raises(Fault, match=message) as caught:
+        world.controller.load_snapshot(load_params(world))
+    assert str(caught.value).startswith(
+        "Load snapshot error: Failed to restore from snapshot: Failed to get snapshot state from "
+    )
+    assert world.exit_codes == [1]
+    assert world.controller.state == "Not started"
+
+
+def test_nothing_is_loaded_over_a_configuration(world):
+    (world.folder / "state").touch()
+    world.boot_source()
+    with pytest.raises(Fault, match="not allowed after configuring boot-specific resources"):
+        world.controller.load_snapshot(load_params(world))
+    assert world.exit_codes == []
+
+
+def test_a_snapshot_is_made_of_what_is_paused(world):
+    params = SnapshotCreateParams(snapshot_path="state", mem_file_path="memory")
+    with pytest.raises(Fault, match="before starting"):
+        world.controller.create_snapshot(params)
+    machine = world.start()
+    with pytest.raises(Fault, match=r"^Create snapshot error: save/restore unavailable while run"):
+        world.controller.create_snapshot(params)
+    world.controller.pause()
+    world.controller.create_snapshot(params)
+    assert machine.calls[1:] == [("snapshot", 1, params)]
+    full = SnapshotCreateParams(snapshot_path="state", mem_file_path="full")
+    with pytest.raises(Fault, match=r"^Create snapshot error: Cannot write full: No space left"):
+        world.controller.create_snapshot(full)
+    world.controller.resume()
+    assert world.controller.state == "Running"
 
 
 # ------------------------------------------------------------------- resources

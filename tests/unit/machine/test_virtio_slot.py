@@ -89,6 +89,25 @@ def test_a_driver_that_left_at_once_is_not_looked_at(loop, driver):
     assert driver.queues[0].take_used() == []
 
 
+def test_a_restored_slot_stands_still_until_it_is_resumed(loop, driver):
+    driver.bring_up()
+    head = driver.request()
+    driver.slot.pause()
+    saved = driver.slot.state()
+    other = SlotDriver(VirtioRng(bytes), loop)
+    other.ram[:] = driver.ram
+    other.slot.restore(saved)
+    loop.run_once(0)
+    assert other.ram == driver.ram, "nothing was served"
+    assert (other.slot.interrupts, other.slot.state()) == (0, saved)
+    other.slot.resume()
+    driver.slot.resume()
+    assert driver.queues[0].take_used() == [(head, 8)]
+    assert other.ram == driver.ram
+    assert other.slot.interrupts == 2, "for the buffer, and again in case that one is lost"
+    other.slot.close()
+
+
 def test_a_broken_queue_breaks_the_device_and_not_the_loop(loop, driver):
     driver.bring_up()
     loop.run_once(0)

@@ -245,6 +245,31 @@ def test_state_survives_a_round_trip_and_the_device_works_on():
     assert other.irqs == 1
 
 
+def test_what_was_not_acknowledged_can_be_interrupted_for_again():
+    driver = fresh()
+    driver.transport.repeat_interrupt()
+    assert driver.irqs == 0
+    driver.queues[1].add([(0x1000, 1)], [])
+    driver.device.process(1)
+    saved = driver.transport.state()
+    other = Driver(Echo(), bring_up=False)
+    other.ram[:] = driver.ram
+    other.transport.restore(saved)
+    assert other.irqs == 0
+    other.transport.repeat_interrupt()
+    assert other.irqs == 1
+    other.write(v.VIRTIO_MMIO_INTERRUPT_ACK, v.VIRTIO_MMIO_INT_VRING)
+    other.transport.repeat_interrupt()
+    assert other.irqs == 1
+
+
+def test_a_driver_that_relies_on_more_than_is_offered_is_refused():
+    saved = fresh().transport.state()
+    saved["driver_features"] |= 1 << 40
+    with pytest.raises(ValueError, match="relies on features 0x10000000000, which this device"):
+        fresh(bring_up=False).transport.restore(saved)
+
+
 def test_a_state_of_another_device_is_refused():
     driver = fresh()
     saved = driver.transport.state()
