@@ -49,6 +49,7 @@ class Bindings:
         self._log = log
         self.ports = {STREAM: Ports(), DATAGRAM: Ports()}
         self.datagram: dict[int, GuestSocket] = {}  # by host_port
+        self._publishing: dict[tuple[int, int], GuestSocket] = {}  # by kind and the guest's port
         self._remarks: set[str] = set()
 
     def remark(self, text: str) -> None:
@@ -73,6 +74,8 @@ class Bindings:
     def release(self, sock: GuestSocket) -> None:
         """Give back what it is bound to."""
         if sock.owns_port:
+            if self._publishing.get((sock.kind, sock.local[1])) is sock:
+                del self._publishing[sock.kind, sock.local[1]]
             self.ports[sock.kind].release(sock.local[1], sock)
             sock.owns_port = False
             sock.local = sock.anywhere, 0
@@ -93,6 +96,9 @@ class Bindings:
             raise fail(EADDRNOTAVAIL)
         self._claim(sock, at)
         published = self.policy.published(sock.kind, at[1]) if at[1] else None
+        other = self._publishing.get((sock.kind, at[1]))
+        if other is not None and other.family != sock.family:
+            published = None  # servers bind IPv4 and IPv6: what comes from the host goes to the first
         try:
             if published is not None:
                 self.bind_published(sock, published)
@@ -133,6 +139,7 @@ class Bindings:
             )
             raise
         sock.published = published
+        self._publishing.setdefault((sock.kind, published.guest_port), sock)
         if sock.kind == DATAGRAM:
             self._note_port(sock)
 

@@ -173,6 +173,28 @@ def test_a_published_port_shows_callers_from_the_host_as_the_gateway(make):
     assert guest.name(made) == "127.0.0.1:8080"
 
 
+def test_a_server_of_both_families_is_published_by_its_first_socket(make):
+    guest = make(publish=["127.0.0.1:0:8080"])
+    first = guest.listening(port=8080)
+    second = guest.open(TCP, ip.AF_INET6)
+    option = guest.socket_call(abi.PV_SOCKET_SETOPT, second, 41, 26, data=b"\1\0\0\0")
+    assert option == 0  # IPV6_V6ONLY
+    assert guest.bind(second, "::", 8080, ip.AF_INET6) == 0
+    assert guest.socket_call(abi.PV_SOCKET_LISTEN, second, 16) == 0
+    assert len(guest.log) == 1
+    with socket.create_connection(guest.host(first).getsockname()):
+        host_wait(guest.host(first))
+        assert guest.accept(first)[1].startswith("203.0.113.1:")
+    own = guest.open(TCP, ip.AF_INET6)
+    assert guest.connect(own, "::1", 8080, ip.AF_INET6) in (0, -EINPROGRESS)
+    guest.connected(own)
+    assert guest.accept(second)[1] == guest.name(own)
+    for handle in (first, second):
+        assert guest.call(abi.PV_CLOSE, handle) == 0
+    assert guest.name(guest.listening(port=8080)) == "0.0.0.0:8080"
+    assert len(guest.log) == 2
+
+
 def test_a_denied_connection_fails_at_once_and_is_told_once(make):
     guest = make(allow=["10.0.0.0/8:443"])
     for _ in range(3):
