@@ -51,8 +51,8 @@ def load(
     except PyrovmError as error:
         raise _wrapped(STATE, error) from None
     layout = Layout.of(found)
-    document = _overridden(found["config"], params)
-    _configure_machine(resources, document, params)
+    document = overridden(found["config"], params)
+    configure_machine(resources, document, params)
     config = resources.machine_config
     from_handler = params.mem_backend.backend_type == "Uffd"
     memory = (MemoryOfHandler if from_handler else MemoryOfFile)(
@@ -60,7 +60,7 @@ def load(
     )
     try:
         try:
-            _configure_devices(resources, document)
+            configure_devices(resources, document)
         except PyrovmError as error:
             raise _wrapped(DEVICES, error) from None
         saved = Saved(
@@ -85,7 +85,7 @@ def load(
     return microvm
 
 
-def _overridden(config: Any, params: SnapshotLoadParams) -> Any:
+def overridden(config: Any, params: SnapshotLoadParams) -> Any:
     """The saved configuration with what this load has otherwise.
 
     Raises:
@@ -113,7 +113,12 @@ def _overridden(config: Any, params: SnapshotLoadParams) -> Any:
         raise SnapshotError(f"Snapshot state is invalid: config: {error!r}") from None
 
 
-def _configure_machine(resources: Resources, document: Any, params: SnapshotLoadParams) -> None:
+def configure_machine(resources: Resources, document: Any, params: SnapshotLoadParams) -> None:
+    """Make ``resources`` those of a machine like the saved one, as ``params`` have it.
+
+    Raises:
+        SnapshotError: it is no configuration.
+    """
     if document.machine_config is None:
         raise SnapshotError("Snapshot state is invalid: config: no machine-config")
     try:
@@ -132,7 +137,7 @@ def _configure_machine(resources: Resources, document: Any, params: SnapshotLoad
     resources.boot_source = document.boot_source
 
 
-def _configure_devices(resources: Resources, document: Any) -> None:
+def configure_devices(resources: Resources, document: Any) -> None:
     """Open what the devices need of the host, in their order.
 
     Raises:

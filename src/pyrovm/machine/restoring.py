@@ -58,10 +58,10 @@ class Saved:
 
     ``sections`` are those of :func:`pyrovm.machine.saving.save_machine`, saved ``saved_ns`` after
     1970.  ``advance_to_ns`` has the guest's clock go on as if it had run until then; 0 has it go on
-    where it stood.
+    where it stood.  ``said_goodbye`` is False where the drivers have yet to hear what is gone.
     """
 
-    __slots__ = ("advance_to_ns", "memory", "saved_ns", "sections")
+    __slots__ = ("advance_to_ns", "memory", "said_goodbye", "saved_ns", "sections")
 
     def __init__(
         self,
@@ -70,8 +70,10 @@ class Saved:
         *,
         saved_ns: int,
         advance_to_ns: int = 0,
+        said_goodbye: bool = True,
     ) -> None:
         self.sections = sections
+        self.said_goodbye = said_goodbye
         self.memory = memory
         self.saved_ns = saved_ns
         self.advance_to_ns = advance_to_ns
@@ -211,6 +213,9 @@ class _Restorer(Parts):
     def announce(self) -> None:
         """Tell the guest that it is a copy, and again what it may not have heard before."""
         machine = self.machine
+        if not self.saved.said_goodbye:
+            for slot in machine.slots:
+                slot.say_goodbye()
         machine.vmgenid.restored()
         machine.vmclock.restored()
         with machine.serial_lock:

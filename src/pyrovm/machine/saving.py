@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from pyrovm.machine.machine import Machine
 
 
-def save_machine(machine: Machine) -> dict[str, Any]:
+def save_machine(machine: Machine, *, goodbye: bool = True) -> dict[str, Any]:
     """The sections of a paused machine, without its configuration and its memory.
 
-    Guest memory may change on the way, so it is saved after this.
+    Guest memory may change on the way, so it is saved after this.  ``goodbye`` False leaves it to
+    the copy to tell its drivers what it has not (:class:`pyrovm.machine.restoring.Saved`).
 
     Raises:
         StateError: it is not paused, or a device cannot be saved; nothing has changed.
@@ -34,6 +35,9 @@ def save_machine(machine: Machine) -> dict[str, Any]:
         raise StateError("save/restore unavailable while running")
     # Devices first: what they finish and announce is in guest memory and interrupt chips.  Those
     # that cannot be saved come before those that say goodbye to their driver (see ``Devices``).
+    if goodbye:
+        for slot in machine.slots:
+            slot.say_goodbye()
     devices = _devices(machine)
     indices = saved_msrs(machine.kvm.msr_index_list(), machine.template_msrs)
     vcpus = [save_vcpu(thread.vcpu, indices) for thread in machine.threads]

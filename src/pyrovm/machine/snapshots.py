@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyrovm.config.snapshot import SnapshotCreateParams
+    from pyrovm.machine.dirty import DirtyPages
     from pyrovm.machine.machine import Machine
     from pyrovm.snapshot.memory import MemoryFile
 
@@ -27,7 +28,23 @@ def create_snapshot(
         HostError: a file cannot be written, or KVM did not tell its state.  The machine can go on,
             and what was under the files' names before is there still.
     """
-    sections = save_machine(machine)
+    return write_snapshot(machine, save_machine(machine), config, params, machine.dirty)
+
+
+def write_snapshot(
+    machine: Machine,
+    sections: dict[str, Any],
+    config: dict[str, Any],
+    params: SnapshotCreateParams,
+    dirty: DirtyPages | None = None,
+) -> MemoryFile:
+    """The same of a machine whose ``sections`` are saved, here or in a process forked since.
+
+    ``dirty`` begins anew with this snapshot.
+
+    Raises:
+        HostError: a file cannot be written; what was under the files' names before is there still.
+    """
     ram = machine.ram
     layout = Layout(
         ram.saved_ranges(), huge_pages=ram.huge_pages, snapshot_type=params.snapshot_type
@@ -40,7 +57,6 @@ def create_snapshot(
         sources.append(
             Source(mapping.view, mapping.address, slot.saved_at, mapping.origin, mapping.base)
         )
-    dirty = machine.dirty
     if dirty is not None:
         dirty.collect()
     if params.snapshot_type == DIFF:

@@ -245,13 +245,16 @@ class VirtioSlot:
             with self.lock:
                 self.transport.repeat_interrupt()
 
-    def state(self) -> dict[str, Any]:
-        """What to save of the transport, its queues and the device, which stand still.
+    def say_goodbye(self) -> None:
+        """Tell the driver what a copy of the machine will not have; before :meth:`state`.
 
         Raises:
             StateError: the device cannot be saved.
         """
         self._guarded(self.device.prepare_save)
+
+    def state(self) -> dict[str, Any]:
+        """What to save of the transport, its queues and the device, which stand still."""
         with self.lock:
             return self.transport.state()
 
