@@ -105,24 +105,31 @@ def parse(data: bytes, size: int, mtime_ns: int) -> list[Range]:
     return found
 
 
-def prefetch(ranges: Iterable[Range], layout: Layout, mappings: Sequence[Mapping]) -> int:
-    """Map these ranges of the memory file now, in one go each; the number of bytes.
+def prefetch(
+    ranges: Iterable[Range], layout: Layout, mappings: Sequence[Mapping], *, wait: bool = True
+) -> int:
+    """Bring these ranges of the memory file; the number of bytes.
 
-    Where pages are not in the page cache this reads them from the disk, and waits for them.
+    All are asked for before any is waited for: one after the other they would take as long as the
+    guest's own faults.  With ``wait`` they are mapped when this returns, without it the disk goes
+    on reading.
 
     Raises:
         HostError: the kernel refused; a memory file that has become shorter does that.
     """
     wanted = pages.union(ranges, ())
-    done = 0
-    for r, each in zip(layout.ranges, mappings, strict=True):
-        for start, end in pages.intersection(wanted, [(r.offset, r.offset + r.size)]):
-            try:
-                each.advise(MADV_POPULATE_READ, start - r.offset, end - start)
-            except OSError as error:
-                if error.errno == EINVAL:  # before Linux 5.14: tell it what will be needed
-                    each.advise(mmap.MADV_WILLNEED, start - r.offset, end - start)
-                else:
-                    raise HostError.wrap("Cannot load the working set", error) from None
-            done += end - start
-    return done
+    plan = [
+        (each, start - r.offset, end - start)
+        for r, each in zip(layout.ranges, mappings, strict=True)
+        for start, end in pages.intersection(wanted, [(r.offset, r.offset + r.size)])
+    ]
+    try:
+        for each, start, size in plan:
+            each.advise(mmap.MADV_WILLNEED, start, size)
+        if wait:
+            for each, start, size in plan:
+                each.advise(MADV_POPULATE_READ, start, size)
+    except OSError as error:
+        if error.errno != EINVAL:  # before Linux 5.14, which has been told what will be needed
+            raise HostError.wrap("Cannot load the working set", error) from None
+    return sum(size for _, _, size in plan)

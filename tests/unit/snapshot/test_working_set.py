@@ -56,6 +56,12 @@ def test_a_kernel_that_cannot_map_ahead_is_told_what_will_be_needed(restored, mo
     assert working_set.prefetch([(0, PAGE)], LAYOUT, mappings) == PAGE
 
 
+def test_what_will_be_needed_can_be_asked_for_without_a_wait(restored):
+    _, mappings = restored
+    assert working_set.prefetch([(0, PAGE)], LAYOUT, mappings, wait=False) == PAGE
+    assert not is_mapped(mappings, 0)
+
+
 def test_ranges_keep_their_order_and_cross_the_ends_of_memory(restored):
     path, mappings = restored
     ranges = [((2 << 20) - PAGE, (2 << 20) + PAGE), (0, PAGE)]
