@@ -6,7 +6,6 @@ that is damaged, or of another memory file (size and time of change tell), count
 
 from __future__ import annotations
 
-import mmap
 import os
 from struct import Struct
 from zlib import crc32
@@ -20,33 +19,32 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from pyrovm.host.mapping import Mapping
-    from pyrovm.snapshot.memory import Layout
     from pyrovm.snapshot.pages import Range
 
 SUFFIX = ".ws"
 MAGIC = b"\x93PYROWS\n"
 RANGES_MAX = 1 << 17
-MADV_POPULATE_READ = 22  # Linux 5.14
-EINVAL = 22
+EOPNOTSUPP = 95
+_SAMPLES = 16
 
 _HEAD = Struct("<8sIIQQ")  # magic, CRC-32 of all behind it, number of ranges, file's size, mtime_ns
 _CHECKED = 12  # bytes before what the CRC covers
 _RANGE = Struct("<QQ")
 
 
-def record(memory_path: str, layout: Layout, mappings: Sequence[Mapping]) -> list[Range]:
+def record(memory_path: str, mappings: Iterable[tuple[int, Mapping]]) -> list[Range]:
     """Remember what a guest, restored by private mappings, has touched until now.
 
-    With each touched page the kernel maps some around it, up to the whole folio of the page cache:
-    they count as well.
+    ``mappings`` come with their offsets in the memory file.  With each touched page the kernel maps
+    some around it, up to the whole folio of the page cache: they count as well.
 
     Raises:
         HostError: the memory file is gone, or no file can be written beside it.
     """
     found: list[Range] = []
-    for r, each in zip(layout.ranges, mappings, strict=True):
+    for offset, each in mappings:
         for start, end in pages.touched(each.address, each.size) or ():
-            found.append((r.offset + start, r.offset + end))
+            found.append((offset + start, offset + end))
     save(memory_path, found)
     return found
 
@@ -105,31 +103,34 @@ def parse(data: bytes, size: int, mtime_ns: int) -> list[Range]:
     return found
 
 
-def prefetch(
-    ranges: Iterable[Range], layout: Layout, mappings: Sequence[Mapping], *, wait: bool = True
-) -> int:
-    """Bring these ranges of the memory file; the number of bytes.
+def read_ahead(fd: int, ranges: Sequence[Range]) -> int:
+    """Have these ranges of the memory file read from the disk, without waiting; their bytes.
 
-    All are asked for before any is waited for: one after the other they would take as long as the
-    guest's own faults.  With ``wait`` they are mapped when this returns, without it the disk goes
-    on reading.
+    The disk gets all of them at once: by the guest's faults it would get one after the other.  0
+    and nothing is done where a sample of them is in the page cache: then a fault costs less than
+    mapping the page ahead.
 
     Raises:
-        HostError: the kernel refused; a memory file that has become shorter does that.
+        HostError: the file cannot be read.
     """
-    wanted = pages.union(ranges, ())
-    plan = [
-        (each, start - r.offset, end - start)
-        for r, each in zip(layout.ranges, mappings, strict=True)
-        for start, end in pages.intersection(wanted, [(r.offset, r.offset + r.size)])
-    ]
+    step = max(1, len(ranges) // _SAMPLES)
     try:
-        for each, start, size in plan:
-            each.advise(mmap.MADV_WILLNEED, start, size)
-        if wait:
-            for each, start, size in plan:
-                each.advise(MADV_POPULATE_READ, start, size)
+        if all(_is_cached(fd, start) for start, _ in ranges[::step]):
+            return 0
+        for start, end in ranges:
+            os.posix_fadvise(fd, start, end - start, os.POSIX_FADV_WILLNEED)
     except OSError as error:
-        if error.errno != EINVAL:  # before Linux 5.14, which has been told what will be needed
-            raise HostError.wrap("Cannot load the working set", error) from None
-    return sum(size for _, _, size in plan)
+        raise HostError.wrap("Cannot read the working set", error) from None
+    return sum(end - start for start, end in ranges)
+
+
+def _is_cached(fd: int, offset: int) -> bool:
+    try:
+        os.preadv(fd, [bytearray(1)], offset, os.RWF_NOWAIT)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno == EOPNOTSUPP:  # the file system cannot tell: it may as well be asked
+            return False
+        raise
+    return True
