@@ -17,11 +17,13 @@ from pyrovm.bench.figures import Answer
 from pyrovm.bench.questions import (
     boot,
     classic,
+    density,
     exits,
     memory,
     process_start,
     programs,
     start,
+    templates,
     traffic,
 )
 from pyrovm.bench.questions.programs import memory as program_memory
@@ -50,6 +52,8 @@ QUESTIONS = [
     Question("programs-speed", programs, speed.answer, 40),
     Question("programs-server", programs, server.answer, 50),
     Question("programs-memory", programs, program_memory.answer, 30),
+    Question("templates", templates, templates.answer, 45),
+    Question("density", density, density.answer, 60),
     Question("boot-lean", boot, partial(boot.answer, "lean", counted=False), 120, on_demand=True),
     Question("boot-cloud", boot, partial(boot.answer, "cloud", counted=False), 240, on_demand=True),
     Question("boot-lean-counted", boot, partial(boot.answer, "lean", counted=True), 60, False),
