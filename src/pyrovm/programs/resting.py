@@ -217,8 +217,8 @@ class Template:
         """What the VM has of the host's becomes our own; what the caller is told of us."""
         pause = self._pause
         pause.stdio.open()
-        pause.calls.set_streams(pause.stdio.fds)
         pause.calls.waiting.branch()
+        pause.calls.set_streams(pause.stdio.fds)
         if not is_awake:
             self._rest.wake()
         self._rest.become_other(request.get("argument", ()))

@@ -224,12 +224,14 @@ class Forks:
             HostError: the template is gone.
             OSError: a stream is closed, or there are no descriptors left.
         """
+        if self._template.fileno() < 0:
+            raise HostError("The template has ended")
         channel, theirs = socket.socketpair()
         try:
             with theirs:
                 fds = array.array("i", [theirs.fileno(), *streams])
                 self._send([(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
-        except (ConnectionError, ValueError):
+        except ConnectionError:
             channel.close()
             raise HostError("The template has ended") from None
         except BaseException:

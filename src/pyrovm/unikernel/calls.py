@@ -102,12 +102,9 @@ class Calls:
         self._closers.pop(handle)()
 
     def set_streams(self, streams: tuple[int, int, int, int]) -> None:
-        """In a branch: what is behind the handles 0 to 3."""
-        for handle, fd in enumerate(streams):
-            self.waiting.remove(handle)
-            self._fds[handle] = fd
-        for handle, fd in enumerate(streams):
-            self.waiting.add(handle, fd)
+        """In a branch, whose ``waiting`` is its own: what is behind the handles 0 to 3."""
+        self._fds.update(enumerate(streams))
+        self.waiting.replace(dict(enumerate(streams)))
 
     def fd_of(self, handle: int) -> int:
         """The descriptor behind a handle, or -1."""

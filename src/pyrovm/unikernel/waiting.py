@@ -150,6 +150,11 @@ class Waiting:
         self._fds[handle] = fd
         self._handles[fd] = handle
 
+    def replace(self, fds: dict[int, int]) -> None:
+        """Have other descriptors behind handles; nothing is waited for yet."""
+        self._fds.update(fds)
+        self._handles = {fd: handle for handle, fd in self._fds.items()}
+
     def remove(self, handle: int) -> None:
         """Forget a handle, before its descriptor is closed."""
         fd = self._fds.pop(handle)
