@@ -11,7 +11,7 @@ import sys
 import pytest
 
 import pyrovm
-from pyrovm.cli import main, run_options, run_program_options
+from pyrovm.cli import main, run_kind, run_options, run_program_options
 from pyrovm.cli.firecracker_args import parse_arguments
 from pyrovm.config.serde.schema import parse
 from pyrovm.config.vm_file import VM_FILE
@@ -69,7 +69,7 @@ def check_command(words):
     assert command in main.COMMANDS, command
     try:
         if command == "run":
-            if run_program_options.is_kernel_run(words):
+            if run_kind.is_kernel_run(words):
                 check_run(run_options.parse(words))
             else:
                 run_program_options.parse(words)

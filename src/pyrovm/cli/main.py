@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _by_launcher(words: Sequence[str]) -> int | None:
     """Have the launcher run a program, where it is to; its status, None where it is not done."""
-    from pyrovm.cli.run_program_options import is_kernel_run
+    from pyrovm.cli.run_kind import is_kernel_run
 
     if is_kernel_run(words):
         return None

@@ -9,7 +9,8 @@ import os
 import sys
 from time import perf_counter_ns, process_time_ns
 
-from pyrovm.cli.run_program_options import Options, is_kernel_run, parse
+from pyrovm.cli.run_kind import is_kernel_run
+from pyrovm.cli.run_program_options import Options, parse
 from pyrovm.errors import ConfigError, PyrovmError
 
 TYPE_CHECKING = False

@@ -138,14 +138,6 @@ SWITCHES = {"--trace": "trace", "--json": "json"}
 SHORT = {"-e": "--env", "-p": "--publish", "-v": "--volume", "-w": "--workdir", "-h": "--help"}
 
 
-def is_kernel_run(argv: Sequence[str]) -> bool:
-    """Whether ``--kernel`` is among the options: before ``--``, and no program comes first."""
-    if not argv or not argv[0].startswith("-"):
-        return False
-    words = argv[: argv.index("--")] if "--" in argv else argv
-    return any(word.partition("=")[0] == "--kernel" for word in words)
-
-
 def parse(argv: Sequence[str]) -> Options | None:
     """The options; None where help was asked for and printed.
 
