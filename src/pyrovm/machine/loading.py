@@ -14,6 +14,7 @@ from pyrovm.machine.restoring import Saved
 from pyrovm.machine.saved_memory import MemoryOfFile, MemoryOfHandler
 from pyrovm.snapshot import state
 from pyrovm.snapshot.memory import Layout
+from pyrovm.snapshot.working_set import RECORD_SECONDS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,6 +83,11 @@ def load(
         memory.watch(
             machine.loop, lambda reason: machine.end(StopReason(False, f"guest memory: {reason}"))
         )
+    elif memory.records:
+        timer = machine.loop.timer(memory.record)
+        timer.arm(RECORD_SECONDS)
+        machine.on_close(timer.disarm)
+        machine.on_close(memory.record)
     return microvm
 
 

@@ -6,9 +6,10 @@ import mmap
 import os
 
 from pyrovm.arch.x86.layout import ram_ranges
-from pyrovm.errors import ConfigError, SnapshotError
+from pyrovm.errors import ConfigError, HostError, SnapshotError
 from pyrovm.host import mapping
 from pyrovm.machine.controller import HUGE_PAGES_FROM_FILE
+from pyrovm.snapshot import working_set
 from pyrovm.snapshot.memory import open_file
 
 TYPE_CHECKING = False
@@ -24,7 +25,7 @@ class MemoryOfFile:
     """The memory file at ``path``; the guest's writes stay its own.  It must not change meanwhile.
 
     ``huge_pages`` is the API's word for the new machine.  The file stays open until :meth:`close`,
-    for later snapshots of what is still in it.
+    for later snapshots of what is still in it.  Its working set, if it has one, is read ahead.
 
     Raises:
         ConfigError: memory of reserved huge pages cannot be mapped from a file.
@@ -36,7 +37,15 @@ class MemoryOfFile:
             raise ConfigError(HUGE_PAGES_FROM_FILE)
         self.ranges = ram_of(layout, mem_size_mib)
         self._huge_pages = huge_pages
+        self._path = path
         self._fd = open_file(path, layout)
+        self._mapped: list[tuple[int, Mapping]] = []
+        self.records = False  # whether what the guest touches is to be remembered
+        try:
+            self.records = working_set.is_wanted(path)
+            working_set.read_ahead(self._fd, working_set.load(path))
+        except HostError:  # a hint: without it the guest waits for its pages one by one
+            pass
 
     def map(self, saved_at: int, size: int) -> Mapping:
         """The memory that was saved from offset ``saved_at`` on.
@@ -47,7 +56,17 @@ class MemoryOfFile:
         made = mapping.file(self._fd, size, offset=saved_at, shared=False)
         if self._huge_pages == "Transparent":
             made.advise(mmap.MADV_HUGEPAGE, 0, size)
+        self._mapped.append((saved_at, made))
         return made
+
+    def record(self) -> None:
+        """Remember what the guest has touched, the first time that this is called."""
+        if self.records:
+            self.records = False
+            try:
+                working_set.record(self._path, self._mapped)
+            except HostError:  # as above
+                pass
 
     def start(self) -> None:
         """Nothing is to be done: the kernel has the pages."""

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 MESSAGE_MAX = 64 << 10  # bytes; a part of memory takes about 120
 HELLO_TIMEOUT = 5.0  # seconds for a VM that connects to say what it wants
 PIECE = 1 << 20  # bytes of a working set, between two looks at the faults
-RECORD_SECONDS = 10.0
 _SOON = 0.001  # seconds until a call is repeated for which the kernel was busy
 _DESCRIPTOR_SIZE = 4
 _DESCRIPTORS_MAX = 8  # of which one is wanted
@@ -115,7 +114,7 @@ class Server:
         *,
         say: Callable[[str], object] = print,
         use_working_set: bool = True,
-        record_seconds: float = RECORD_SECONDS,
+        record_seconds: float = working_set.RECORD_SECONDS,
     ) -> None:
         self._file = MemoryFile(memory_path)
         self._say = say

@@ -1,7 +1,9 @@
 """The pages that a guest needs right after a restore, remembered beside its memory file.
 
 ``MEMORY.ws`` lists ranges of the memory file, those needed first at the front.  It is a hint: one
-that is damaged, or of another memory file (size and time of change tell), counts as none.
+that is damaged, or of another memory file (size and time of change tell), counts as none.  An empty
+file of that name is a wish: the next guest that is restored from the memory file has its pages
+remembered there.
 """
 
 from __future__ import annotations
@@ -25,11 +27,26 @@ SUFFIX = ".ws"
 MAGIC = b"\x93PYROWS\n"
 RANGES_MAX = 1 << 17
 EOPNOTSUPP = 95
+RECORD_SECONDS = 10.0  # after a restore
 _SAMPLES = 16
 
 _HEAD = Struct("<8sIIQQ")  # magic, CRC-32 of all behind it, number of ranges, file's size, mtime_ns
 _CHECKED = 12  # bytes before what the CRC covers
 _RANGE = Struct("<QQ")
+
+
+def is_wanted(memory_path: str) -> bool:
+    """Whether somebody has made an empty list for this memory file.
+
+    Raises:
+        HostError: that cannot be told.
+    """
+    try:
+        return os.stat(memory_path + SUFFIX).st_size == 0
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise HostError.wrap(memory_path + SUFFIX, error) from None
 
 
 def record(memory_path: str, mappings: Iterable[tuple[int, Mapping]]) -> list[Range]:

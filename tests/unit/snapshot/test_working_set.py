@@ -64,7 +64,12 @@ def test_ranges_keep_their_order(restored):
 def test_a_memory_file_that_has_changed_has_no_working_set(restored):
     path, _ = restored
     assert working_set.load(path) == []
+    assert not working_set.is_wanted(path)
+    open(path + working_set.SUFFIX, "wb").close()
+    assert working_set.load(path) == []
+    assert working_set.is_wanted(path)
     working_set.save(path, [(0, PAGE)])
+    assert not working_set.is_wanted(path)
     assert working_set.load(path) == [(0, PAGE)]
     os.utime(path, ns=(1, 1))
     assert working_set.load(path) == []
