@@ -26,6 +26,7 @@ import gendocs_bench  # noqa: E402
 import gendocs_cli  # noqa: E402
 import gendocs_libos  # noqa: E402
 import gendocs_machine  # noqa: E402
+import gendocs_programs  # noqa: E402
 import gendocs_sdk  # noqa: E402
 
 PARTS = {
@@ -47,6 +48,7 @@ PARTS = {
     "conformance": gendocs_libos.suites,
     "deviations": gendocs_libos.deviations,
     "system-calls": gendocs_libos.calls,
+    "programs": gendocs_programs.programs,
     "sdk": gendocs_sdk.classes,
     "sdk-programs": gendocs_sdk.programs,
 }

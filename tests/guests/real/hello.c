@@ -1,0 +1,2 @@
+#define N 5
+int main(void) { return N; }
