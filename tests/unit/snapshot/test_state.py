@@ -1,6 +1,7 @@
 """The state file: what comes back, and what is said of every kind of damage."""
 
 import os
+from pathlib import Path
 from zlib import crc32
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from pyrovm.errors import HostError, SnapshotError
 from pyrovm.snapshot import state, tree
 
+DATA = Path(__file__).parents[2] / "data"
 SECTIONS = {
     "config": {"vcpu_count": 2, "drives": [], "name": "ä\0"},
     "memory": {"size": 1 << 20},
@@ -161,6 +163,14 @@ def test_versions_that_are_not_ours_are_refused_by_name(tmp_path):
         (tmp_path / "other").write_bytes(changed)
         assert state.version_text(state.read_version(str(tmp_path / "other"))) in words + "0.0"
     assert state.parse(with_head(data, patch=9)).version == (major, minor, 9)
+
+
+def test_the_format_is_byte_for_byte_what_it_was(monkeypatch):
+    """The file was made by ``state.encode("machine", SECTIONS, created_ns=1)`` of version 1.0.0."""
+    golden = DATA / "snapshot-1.0.0.state"
+    monkeypatch.setattr(state, "_writer", lambda: "0.1.0")
+    assert state.read(str(golden)).values == SECTIONS
+    assert state.encode("machine", SECTIONS, created_ns=1) == golden.read_bytes()
 
 
 def test_an_older_minor_version_loads(monkeypatch):
