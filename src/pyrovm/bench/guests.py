@@ -23,7 +23,9 @@ SERIAL_ON, SERIAL_OFF = "console=ttyS0", "8250.nr_uarts=0"
 # For Debian's kernel, whose drivers are modules.
 MODULES = ("virtio_mmio", "virtio_blk", "virtio_net", "vmw_vsock_virtio_transport")
 
-_SYS_PAUSE, _SYS_REBOOT = 34, 169
+RESETS, STAYS, TICKS = "resets", "stays", "ticks"  # what init does when it has said "here"
+
+_SYS_POLL, _SYS_PAUSE, _SYS_REBOOT = 7, 34, 169
 _REBOOT_MAGIC1, _REBOOT_MAGIC2, _REBOOT_RESTART = 0xFEE1DEAD, 672274793, 0x01234567
 _LOAD_ADDRESS, _HEADERS = 0x400000, 64 + 56
 
@@ -74,14 +76,19 @@ def elf(code: bytes) -> bytes:
     return ident + header + segment + code
 
 
-def init_code(*, stays: bool) -> bytes:
-    """Machine code of an init: a hypercall that says "here", then reset, or sleep for ever.
+def init_code(then: str) -> bytes:
+    """Machine code of an init: a hypercall that says "here"; RESETS, STAYS asleep for ever after
+    it, or TICKS: says so again and again, a millisecond apart.
 
     KVM allows hypercalls to the kernel only: it notes this one, and answers with an error.
     """
     here = _mov(0, HERE) + b"\x0f\x01\xd9"  # vmmcall; the lab's CPU is an AMD one
-    if stays:
+    if then == STAYS:
         return here + _mov(0, _SYS_PAUSE) + b"\x0f\x05\xeb\xf7"  # syscall; jmp to the mov
+    if then == TICKS:  # poll(NULL, 0, 1)
+        wait = _mov(0, _SYS_POLL) + _mov(7, 0) + _mov(6, 0) + _mov(2, 1) + b"\x0f\x05"
+        back = len(here + wait) + 2
+        return here + wait + b"\xeb" + bytes([256 - back])  # jmp to the beginning
     restart = (
         _mov(7, _REBOOT_MAGIC1) + _mov(6, _REBOOT_MAGIC2) + _mov(2, _REBOOT_RESTART)
     )  # edi, esi, edx
@@ -92,10 +99,10 @@ def _mov(register: int, value: int) -> bytes:
     return bytes([0xB8 + register]) + struct.pack("<I", value)
 
 
-def tiny_initrd(*, stays: bool = False) -> Path:
+def tiny_initrd(then: str = RESETS) -> Path:
     """An initramfs with nothing but that init."""
     image = initramfs.Initramfs()
-    image.add_file("init", elf(init_code(stays=stays)), 0o755)
+    image.add_file("init", elf(init_code(then)), 0o755)
     image.add_console()
     return _keep(image.build(), "cpio")
 

@@ -14,6 +14,7 @@ from pyrovm.lab import Lab, LabError
 PACKAGE = Path(pyrovm.__file__).parent
 TIMEOUT = 240.0  # seconds, for one script
 ATTEMPTS = 4
+MEMORY_MIB = 1536
 
 COUNTED = "counted ms"  # 10**6 instructions, of the VMM, of the kernels and of the guest
 
@@ -25,6 +26,7 @@ def ask(
     assets: Mapping[str, Path],
     counted: bool,
     show: Show,
+    memory_mib: int = MEMORY_MIB,
 ) -> Any:
     """Run ``inside/SCRIPT.py`` with ``plan`` in a lab of one CPU; its answer.
 
@@ -32,12 +34,13 @@ def ask(
         counted: let the lab's clock count instructions, 1 ns each, instead of telling the time:
             figures repeat, whatever else the machine is doing.
         show: is told what the script says of its progress.
+        memory_mib: of the lab.
 
     Raises:
         LabError: the script failed.
     """
     for _ in range(ATTEMPTS):
-        answer = _attempt(script, plan, assets, counted, show)
+        answer = _attempt(script, plan, assets, counted, show, memory_mib)
         if answer is not None:
             return answer
         # An emulator that counts instructions stands still now and then (QEMU 7.2: its CPU thread
@@ -47,7 +50,12 @@ def ask(
 
 
 def _attempt(
-    script: str, plan: Mapping[str, Any], assets: Mapping[str, Path], counted: bool, show: Show
+    script: str,
+    plan: Mapping[str, Any],
+    assets: Mapping[str, Path],
+    counted: bool,
+    show: Show,
+    memory_mib: int,
 ) -> Any:
     """The answer, or None where there was none in time."""
     last = b""
@@ -61,7 +69,7 @@ def _attempt(
                 show(json.loads(line)["progress"])
 
     heard: list[bytes] = []
-    with Lab(icount=0 if counted else None, peer=True) as lab:
+    with Lab(icount=0 if counted else None, peer=True, memory_mib=memory_mib) as lab:
         result = lab.run(
             [f"src/pyrovm/bench/inside/{script}.py", json.dumps(plan)],
             python=True,

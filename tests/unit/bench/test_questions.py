@@ -1,7 +1,7 @@
 import pytest
 
 from pyrovm.bench import questions
-from pyrovm.bench.guests import elf, init_code
+from pyrovm.bench.guests import RESETS, STAYS, TICKS, elf, init_code
 from pyrovm.bench.questions.classic import COLUMNS, table
 from pyrovm.bench.questions.exits import purpose, side_by_side
 from pyrovm.bench.questions.start import imports_table, parse_imports
@@ -96,9 +96,9 @@ def test_the_classic_table_has_a_row_for_each_kind_that_was_measured():
     assert all(len(row) == len(COLUMNS) for row in rows)
 
 
-@pytest.mark.parametrize("stays", [False, True])
-def test_init_is_a_program_whose_code_begins_at_its_entry(stays):
-    code = init_code(stays=stays)
+@pytest.mark.parametrize("then", [RESETS, STAYS, TICKS])
+def test_init_is_a_program_whose_code_begins_at_its_entry(then):
+    code = init_code(then)
     program = elf(code)
     image = parse(lambda offset, size: program[offset : offset + size], len(program))
     (segment,) = image.segments

@@ -135,12 +135,16 @@ class Machine:
                 return connection
         raise self.failure("no control socket")
 
-    @staticmethod
-    def put(connection: socket.socket, path: str, body: bytes) -> int:
+    def put(self, connection: socket.socket, path: str, body: bytes) -> int:
         """Send an HTTP request; when that began, in ns."""
+        return self.send(connection, "PUT", path, body)
+
+    @staticmethod
+    def send(connection: socket.socket, method: str, path: str, body: bytes) -> int:
+        """As :meth:`put`, by any method."""
         now = time.monotonic_ns()
-        head = f"PUT {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
-        connection.sendall(head.encode() + body)
+        lines = [f"{method} {path} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}"]
+        connection.sendall("\r\n".join([*lines, "", ""]).encode() + body)
         return now
 
     def settle(self) -> None:

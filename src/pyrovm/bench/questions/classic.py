@@ -70,7 +70,7 @@ def answer(terms: Terms) -> Answer:
     assets = {
         "lean": kernels["lean"].vmlinux,
         "bzimage": kernels["cloud"].bzimage,
-        "initrd": guests.tiny_initrd(stays=True),
+        "initrd": guests.tiny_initrd(guests.STAYS),
         "image": Path(image.root),
         "libos": Path(build.path()),
         "hello": Path(hello),

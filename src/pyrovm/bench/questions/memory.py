@@ -35,7 +35,7 @@ def answer(terms: Terms) -> Answer:
         plan,
         assets={
             "kernel": kernel.vmlinux,
-            "initrd": guests.tiny_initrd(stays=True),
+            "initrd": guests.tiny_initrd(guests.STAYS),
             **{peer.program: peer.path for peer in vmms if peer.path and peer is not peers.QEMU},
         },
         counted=False,
