@@ -72,25 +72,14 @@ def _run(words: Sequence[str], log: Log) -> int | None:
     Raises:
         StartError, Panic: as their docstrings say.
     """
-    try:
-        arguments = parse_arguments(words)
-    except ArgumentError as error:
-        raise StartError(
-            f"Arguments parsing error: {error} \\n\\nFor more information try --help.",
-            f"ParseArguments({error.debug})",
-            EXIT_ARGUMENTS,
-        ) from None
-    if _answer(arguments):
+    arguments = begin(words, log)
+    if arguments is None:
         return None
-    instance_id = _instance_id(arguments)
-    log.set_instance_id(instance_id)
-    _configure_log(arguments, log)
-    log.info(f"Running Firecracker v{VERSION}")
 
     from pyrovm.cli.firecracker_vmm import Vmm
 
-    vmm = Vmm(instance_id, log, version=VERSION)
-    _grow_fd_table()
+    vmm = Vmm(_instance_id(arguments), log, version=VERSION)
+    grow_fd_table()
     vmm.watch_signals()
     try:
         return _run_vmm(arguments, vmm)
@@ -103,7 +92,34 @@ def _run(words: Sequence[str], log: Log) -> int | None:
         vmm.close()
 
 
-def _run_vmm(arguments: Arguments, vmm: Vmm) -> int:
+def begin(words: Sequence[str], log: Log) -> Arguments | None:
+    """Read the command line and set up the log; None if only a question was asked.
+
+    Raises:
+        StartError, Panic: as their docstrings say.
+    """
+    try:
+        arguments = parse_arguments(words)
+    except ArgumentError as error:
+        raise StartError(
+            f"Arguments parsing error: {error} \\n\\nFor more information try --help.",
+            f"ParseArguments({error.debug})",
+            EXIT_ARGUMENTS,
+        ) from None
+    if _answer(arguments):
+        return None
+    log.set_instance_id(_instance_id(arguments))
+    _configure_log(arguments, log)
+    log.info(f"Running Firecracker v{VERSION}")
+    return arguments
+
+
+def make_ready(arguments: Arguments, vmm: Vmm) -> tuple[str, str]:
+    """Everything before the loop runs; what a failure from then on is called, in two ways.
+
+    Raises:
+        StartError, Panic: as their docstrings say.
+    """
     _configure_metrics(arguments, vmm)
     _refuse_filters(arguments)
     document = _read_file(
@@ -131,6 +147,11 @@ def _run_vmm(arguments: Arguments, vmm: Vmm) -> int:
         vmm.configure(document, metadata)
     except ConfigError as error:
         raise StartError(f"{kind} error: {error}", f"{variant}({error})") from None
+    return kind, variant
+
+
+def _run_vmm(arguments: Arguments, vmm: Vmm) -> int:
+    kind, variant = make_ready(arguments, vmm)
     code = vmm.run()
     if code != EXIT_OK:
         name = EXIT_NAMES.get(code, str(code))
@@ -283,7 +304,7 @@ def _number(arguments: Arguments, flag: str, default: str, kind: str = "usize") 
 # --------------------------------------------------------------------- process
 
 
-def _grow_fd_table() -> None:
+def grow_fd_table() -> None:
     """Have the kernel make the descriptor table large now, while there is one thread.
 
     With threads, each growth waits for a grace period: some 10 ms.

@@ -56,23 +56,18 @@ def _rehearse() -> None:
     """A start that leads nowhere: what it writes to (mostly reference counts) is copied now."""
     import os
 
-    from pyrovm.api.server import ApiServer, ApiSocket
-    from pyrovm.cli.firecracker_args import FLAGS, parse_arguments
+    from pyrovm.cli import firecracker
     from pyrovm.cli.firecracker_vmm import Vmm
-    from pyrovm.config.logger import LoggerConfig
     from pyrovm.machine.log import Log
 
-    words = ["--api-sock", f"\0pyrovm-rehearsal-{os.getpid()}", "--id", "rehearsal"]
-    arguments = parse_arguments(words)
-    for flag in FLAGS:
-        arguments.get(flag)
+    path = f"\0pyrovm-rehearsal-{os.getpid()}"  # in no file system, and gone when it is closed
+    words = ["--api-sock", path, "--id", "rehearsal", "--level", "Info", "--log-path", os.devnull]
     log = Log("rehearsal")
-    log.update(LoggerConfig(log_path=os.devnull))
-    log.info("A rehearsal.")
-    vmm = Vmm("rehearsal", log, version="")
-    listener = ApiSocket(arguments.get("api-sock") or "")
-    server = ApiServer(vmm.loop, listener, lambda _request: b"", log=log.named("fc_api"))
-    server.close()
+    arguments = firecracker.begin(words, log)
+    assert arguments is not None
+    vmm = Vmm("rehearsal", log, version=firecracker.VERSION)
+    firecracker.grow_fd_table()
+    firecracker.make_ready(arguments, vmm)
     vmm.close()
     vmm.loop.close()
     log.close()
