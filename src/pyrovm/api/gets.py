@@ -28,6 +28,11 @@ def machine_config(call: Call) -> Any:
     return call.controller.resources.machine_config.to_json()
 
 
+def branches(call: Call) -> Any:
+    """``/branch``, which is pyrovm's own"""
+    return call.controller.branches()
+
+
 def vm_config(call: Call) -> Any:
     """``/vm/config``"""
     if call.token(1) != "config":
@@ -69,6 +74,7 @@ def memory_hotplug(call: Call) -> Any:
 GETS: dict[str, Callable[[Call], Any]] = {
     "": instance_info,
     "balloon": balloon,
+    "branch": branches,
     "hotplug": memory_hotplug,
     "machine-config": machine_config,
     "mmds": mmds,

@@ -8,6 +8,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from pyrovm.api.call import Call
 
@@ -40,6 +41,13 @@ def boot_source(call: Call) -> None:
 
     call.count("boot_source")
     call.controller.set_boot_source(call.parse(BOOT_SOURCE))
+
+
+def branch(call: Call) -> Any:
+    """``/branch``, which is pyrovm's own"""
+    from pyrovm.config.branch import BRANCH
+
+    return call.controller.branch(call.parse(BRANCH))
 
 
 def cpu_config(call: Call) -> None:
@@ -205,10 +213,11 @@ def unplug(call: Call) -> None:
     call.controller.unplug()
 
 
-PUTS: dict[str, Callable[[Call], None]] = {
+PUTS: dict[str, Callable[[Call], Any]] = {
     "actions": actions,
     "balloon": balloon,
     "boot-source": boot_source,
+    "branch": branch,
     "cpu-config": cpu_config,
     "drives": drives,
     "entropy": entropy,

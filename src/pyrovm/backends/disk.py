@@ -26,6 +26,7 @@ class Disk:
 
     completion_fd = -1
     has_room = True
+    is_own = False
 
     def __init__(self, path: str, read_only: bool) -> None:
         self.path = path

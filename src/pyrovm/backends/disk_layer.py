@@ -40,6 +40,8 @@ class PrivateDisk(Disk):
         HostError: the file cannot be read, or there is no room for a file beside it.
     """
 
+    is_own = True
+
     def __init__(self, path: str) -> None:
         super().__init__(path, read_only=True)
         self._base = self.fd

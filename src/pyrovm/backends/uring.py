@@ -153,6 +153,8 @@ class UringDisk:
         Unsupported, HostError: as :class:`Ring`; ``disk`` stays open.
     """
 
+    is_own = False
+
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
         self._ring = Ring(ENTRIES)

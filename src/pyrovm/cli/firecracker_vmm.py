@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     from pyrovm.config.snapshot import SnapshotLoadParams
     from pyrovm.machine.assembly import Assembler
     from pyrovm.machine.controller import Controller
-    from pyrovm.machine.controller_protocols import RunningMachine
+    from pyrovm.machine.controller_protocols import Brancher, RunningMachine
     from pyrovm.machine.log import Log
     from pyrovm.machine.loop import LoopTimer
     from pyrovm.machine.machine import StopReason
     from pyrovm.machine.metrics import Metrics
     from pyrovm.machine.resources import Resources
+    from pyrovm.machine.restoring import Saved
 
 CLOCK_MONOTONIC = 1
 SWITCH_INTERVAL = 100e-6  # seconds
@@ -52,6 +53,8 @@ class Vmm:
         self.enable_pci = False
         self.mmds_size_limit = 0
         self.vhost = False
+        self.own_disks: frozenset[str] = frozenset()  # drives of a clone
+        self.payload_limit = 0
         self.exit_code: int | None = None
         self._instance_id = instance_id
         self._version = version
@@ -84,7 +87,7 @@ class Vmm:
             from pyrovm.machine.resources import Resources
 
             resources = Resources(
-                HostDevices(self.log.guest, vhost=self.vhost),
+                HostDevices(self.log.guest, vhost=self.vhost, own_disks=self.own_disks),
                 instance_id=self._instance_id,
                 mmds_size_limit=self.mmds_size_limit,
                 boot_timer=self.boot_timer,
@@ -99,8 +102,19 @@ class Vmm:
                 metrics=self.metrics,
                 periodic=PeriodicMetrics(self.metrics, self.loop),
                 on_exit=self.exit,
+                brancher=self._make_brancher,
             )
         return self._controller
+
+    def _make_brancher(self) -> Brancher:
+        from pyrovm.cli.firecracker_branch import MachineBrancher
+
+        return MachineBrancher(self)
+
+    @property
+    def version(self) -> str:
+        """Of the API."""
+        return self._version
 
     @property
     def assembler(self) -> Assembler:
@@ -137,6 +151,17 @@ class Vmm:
             self._console.enter()
         return machine
 
+    def adopt(self, configure: Callable[[Resources], Saved], *, resume: bool) -> None:
+        """Go on as the clone that ``configure`` makes its resources of, and tells the state of.
+
+        Raises:
+            Fault, PyrovmError: it cannot be.
+        """
+        controller = self.controller
+        saved = configure(controller.resources)
+        machine = self.assembler.restore(controller.resources, saved, controller.stopped)
+        controller.adopt(machine, resume=resume)
+
     def watch_signals(self) -> None:
         """Handle signals from now on."""
         from pyrovm.cli.firecracker_signals import watch_signals
@@ -153,6 +178,7 @@ class Vmm:
         """
         from pyrovm.api.server import ApiServer, ApiSocket
 
+        self.payload_limit = payload_limit
         self._server = ApiServer(
             self.loop,
             ApiSocket(path),

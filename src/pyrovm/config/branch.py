@@ -52,7 +52,8 @@ class CloneParams(Record):
 
     ``api_sock`` is where its API will be.  A drive that can be written and has no override becomes
     a disk of its own over the source's file.  ``netns`` is the path of a network namespace in which
-    the clone has its taps, under the same names unless there are overrides.
+    the clone has its taps, under the same names unless there are overrides.  ``stdin_path`` and
+    ``stdout_path`` are files or FIFOs for the console and, without ``log_path``, for the log.
     """
 
     __slots__ = (
@@ -63,7 +64,8 @@ class CloneParams(Record):
         "netns",
         "network_overrides",
         "resume_vm",
-        "serial_out_path",
+        "stdin_path",
+        "stdout_path",
         "vsock_override",
     )
 
@@ -77,7 +79,8 @@ class CloneParams(Record):
         vsock_override: VsockOverride | None = None,
         drive_overrides: Sequence[DriveOverride] = (),
         netns: str | None = None,
-        serial_out_path: str | None = None,
+        stdin_path: str | None = None,
+        stdout_path: str | None = None,
         log_path: str | None = None,
     ) -> None:
         self.api_sock = api_sock
@@ -87,7 +90,8 @@ class CloneParams(Record):
         self.vsock_override = vsock_override
         self.drive_overrides = list(drive_overrides)
         self.netns = netns
-        self.serial_out_path = serial_out_path
+        self.stdin_path = stdin_path
+        self.stdout_path = stdout_path
         self.log_path = log_path
 
 
@@ -136,7 +140,8 @@ _CLONE = struct(
         optional("vsock_override", VSOCK_OVERRIDE),
         optional("drive_overrides", sequence(_DRIVE_OVERRIDE), ()),
         optional("netns", path),
-        optional("serial_out_path", path),
+        optional("stdin_path", path),
+        optional("stdout_path", path),
         optional("log_path", path),
     ),
     CloneParams,

@@ -26,7 +26,7 @@ from pyrovm.abi.virtio import (
 )
 from pyrovm.devices.rate_limiter import RateLimiter
 from pyrovm.devices.virtio_block_request import SECTOR_SHIFT, Request, parse_request
-from pyrovm.errors import GuestError
+from pyrovm.errors import GuestError, StateError
 from pyrovm.virtio.counters import Counters, Latency
 from pyrovm.virtio.device import VirtioDevice
 
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         size: int  # of the disk, in bytes
         disk_id: bytes  # up to 20 bytes
         completion_fd: int  # readable when requests have completed; -1: they complete at once
+        is_own: bool  # what is written is nowhere but here, and ends with the engine
 
         @property
         def has_room(self) -> bool:
@@ -197,7 +198,17 @@ class VirtioBlock(VirtioDevice):
     def close(self) -> None:
         self._engine.close()
 
+    @property
+    def has_own_disk(self) -> bool:
+        """Whether the disk is a clone's own, which cannot outlive it."""
+        return self._engine.is_own
+
     def state(self) -> dict[str, Any]:
+        if self.has_own_disk:
+            raise StateError(
+                "Devices without snapshot support are present: "
+                f"block(id: {self.name}), whose disk is this clone's own"
+            )
         self._drain()
         return {"limiter": self.limiter.state()}
 

@@ -45,6 +45,11 @@ class Vcpu:
             os.close(self.fd)
             self.fd = -1
 
+    def leave_out_of_forks(self) -> None:
+        """Have processes forked from now on do without the kvm_run page: with it they would keep
+        KVM's side of this VM alive."""
+        self._mmap.madvise(mmap.MADV_DONTFORK)
+
     def set_immediate_exit(self, value: bool) -> None:
         """Make the next KVM_RUN complete what is pending and return at once with EINTR."""
         self.page[1] = 1 if value else 0

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from pyrovm.config.balloon import BalloonConfig
     from pyrovm.config.boot_source import BootSourceConfig
+    from pyrovm.config.branch import BranchParams
     from pyrovm.config.cpu_template import CpuTemplate
     from pyrovm.config.drive import DriveConfig
     from pyrovm.config.entropy import EntropyConfig
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from pyrovm.config.serial import SerialConfig
     from pyrovm.config.snapshot import SnapshotCreateParams, SnapshotLoadParams
     from pyrovm.config.vsock import VsockConfig
-    from pyrovm.machine.controller_protocols import Builder, Loader, RunningMachine
+    from pyrovm.machine.controller_protocols import Brancher, Builder, Loader, RunningMachine
     from pyrovm.machine.controller_running import RunningDevices
     from pyrovm.machine.log import Log
     from pyrovm.machine.machine import StopReason
@@ -66,6 +67,7 @@ INTERNAL = "Internal VMM error: "
 CREATE_SNAPSHOT = "Create snapshot error: "
 LOAD_SNAPSHOT = "Load snapshot error: "
 RESTORE = "Failed to restore from snapshot: "
+BRANCH = "Branch error: "
 NS_PER_US = 1000
 
 
@@ -87,6 +89,7 @@ class Controller:
         metrics: Metrics,
         periodic: PeriodicMetrics,
         on_exit: Callable[[int], None],
+        brancher: Callable[[], Brancher] | None = None,
     ) -> None:
         self.resources = resources
         self.state = NOT_STARTED
@@ -100,6 +103,8 @@ class Controller:
         self._periodic = periodic
         self._on_exit = on_exit
         self._boot_path_taken = False  # from then on no snapshot may be loaded
+        self._make_brancher = brancher
+        self._brancher: Brancher | None = None  # once something was branched
 
     # ------------------------------------------------------------------- rules
 
@@ -276,7 +281,7 @@ class Controller:
         if resources.kernel_fd < 0:
             raise Fault(f"{START}Cannot start microvm without kernel configuration.")
         try:
-            machine = self._build(resources, self._stopped)
+            machine = self._build(resources, self.stopped)
         except PyrovmError as error:
             raise prefixed(START, error) from None
         self._take_over(machine, RUNNING)
@@ -296,8 +301,11 @@ class Controller:
     def resume(self) -> None:
         """``PATCH /vm`` to Resumed."""
         began = monotonic_ns()
+        machine = self._started()
         try:
-            self._started().resume()
+            if self._brancher is not None:
+                self._brancher.check_resume(self.resources)
+            machine.resume()
         except PyrovmError as error:
             raise prefixed(INTERNAL, error) from None
         if self.state == PAUSED:
@@ -333,6 +341,23 @@ class Controller:
             raise prefixed(CREATE_SNAPSHOT, error) from None
         self._store_latency(f"vmm_{params.snapshot_type.lower()}_create_snapshot", began)
 
+    def branch(self, params: BranchParams) -> dict[str, Any]:
+        """``PUT /branch``: copies of the machine, which goes on as it did; what the client gets."""
+        machine = self._started()
+        if self._make_brancher is None:
+            raise Fault(f"{BRANCH}this process makes no branches")
+        if self._brancher is None:
+            self._brancher = self._make_brancher()
+        try:
+            return self._brancher.branch(machine, self.resources, params)
+        except PyrovmError as error:
+            raise prefixed(BRANCH, error) from None
+
+    def branches(self) -> dict[str, Any]:
+        """``GET /branch``: what has become of snapshots that were written meanwhile."""
+        self._started()
+        return {"snapshots": [] if self._brancher is None else self._brancher.snapshots()}
+
     def load_snapshot(self, params: SnapshotLoadParams) -> None:
         """``PUT /snapshot/load``: once it is tried in earnest, a failure ends the process."""
         self._not_started()
@@ -352,8 +377,16 @@ class Controller:
     def _load_machine(self, params: SnapshotLoadParams) -> None:
         if params.huge_pages == "2M" and params.mem_backend.backend_type == "File":
             raise ConfigError(HUGE_PAGES_FROM_FILE)
-        self._take_over(self._load(self.resources, params, self._stopped), PAUSED)
-        if params.resume_vm:
+        self.adopt(self._load(self.resources, params, self.stopped), resume=params.resume_vm)
+
+    def adopt(self, machine: RunningMachine, *, resume: bool) -> None:
+        """Go on with a machine of ``resources`` that stands still.
+
+        Raises:
+            Fault: it cannot be resumed.
+        """
+        self._take_over(machine, PAUSED)
+        if resume:
             self.resume()
         else:
             self._periodic.suspend()
@@ -368,7 +401,7 @@ class Controller:
         self._metrics.sources = machine.counters
         self._periodic.start()
 
-    def _stopped(self, reason: StopReason) -> None:
+    def stopped(self, reason: StopReason) -> None:
         """The guest or a fault has ended the machine."""
         if reason.ok:
             self._log.info(reason.text)

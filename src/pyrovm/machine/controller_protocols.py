@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any, Protocol
 
+    from pyrovm.config.branch import BranchParams
     from pyrovm.config.drive import DriveConfig
     from pyrovm.config.network import NetworkInterfaceConfig
     from pyrovm.config.rate_limiter import RateLimiterConfig
@@ -79,6 +80,28 @@ if TYPE_CHECKING:
             self, resources: Resources, on_stop: Callable[[StopReason], None]
         ) -> RunningMachine:
             """Build and run ``resources``."""
+
+    class Brancher(Protocol):
+        """Copies running machines; the faults' prefix is ``Branch error: ``."""
+
+        def branch(
+            self, machine: RunningMachine, resources: Resources, params: BranchParams
+        ) -> dict[str, Any]:
+            """Clone or save the machine; what the client gets.
+
+            Raises:
+                PyrovmError: it cannot be; the machine is as before, and nothing is left.
+            """
+
+        def snapshots(self) -> list[dict[str, Any]]:
+            """What has become of each snapshot, the oldest first."""
+
+        def check_resume(self, resources: Resources) -> None:
+            """Whether the machine may run although there are clones.
+
+            Raises:
+                PyrovmError: a clone reads a file that the machine would write to.
+            """
 
     class Loader(Protocol):
         """Builds the machine of a snapshot; it stands still.

@@ -17,12 +17,20 @@ if TYPE_CHECKING:
 class HostDevices:
     """The controller's device factory; ``vhost`` lets the kernel move packets where it can.
 
-    Where it cannot, we move them, and ``warn`` is told.
+    Where it cannot, we move them, and ``warn`` is told.  The drives named in ``own_disks`` begin as
+    their file is, and keep to themselves what is written.
     """
 
-    def __init__(self, warn: Callable[[str], object], *, vhost: bool = False) -> None:
+    def __init__(
+        self,
+        warn: Callable[[str], object],
+        *,
+        vhost: bool = False,
+        own_disks: frozenset[str] = frozenset(),
+    ) -> None:
         self._warn = warn
         self._vhost = vhost
+        self._own_disks = own_disks
 
     def block(self, config: DriveConfig) -> VirtioDevice:
         """Open a drive's file, or connect to its vhost-user process."""
@@ -32,7 +40,7 @@ class HostDevices:
             return make_vhost_user_block(config)
         from pyrovm.machine.factory_block import make_block
 
-        return make_block(config, warn=self._warn)
+        return make_block(config, warn=self._warn, own=config.drive_id in self._own_disks)
 
     def net(self, config: NetworkInterfaceConfig) -> VirtioDevice:
         """Open a tap."""

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     Warn = Callable[[str], object]
 
 
-def make_block(config: DriveConfig, *, warn: Warn) -> VirtioBlock:
+def make_block(config: DriveConfig, *, warn: Warn, own: bool = False) -> VirtioBlock:
     """The device of a drive with a file; ``config`` is complete (:meth:`DriveConfig.checked`).
+
+    ``own`` leaves the file as it is: what is written lasts as long as the device.
 
     Raises:
         ConfigError: the drive has no file.
@@ -28,7 +30,7 @@ def make_block(config: DriveConfig, *, warn: Warn) -> VirtioBlock:
     """
     return VirtioBlock(
         config.drive_id,
-        open_engine(config, warn=warn),
+        open_engine(config, warn=warn, own=own),
         read_only=bool(config.is_read_only),
         cache_type=config.cache_type,
         limiter=make_limiter(config.rate_limiter),
@@ -51,7 +53,7 @@ def update_block_path(device: VirtioBlock, config: DriveConfig, *, warn: Warn) -
     device.update_engine(engine)
 
 
-def open_engine(config: DriveConfig, *, warn: Warn) -> BlockEngine:
+def open_engine(config: DriveConfig, *, warn: Warn, own: bool = False) -> BlockEngine:
     """Open the drive's file, for the engine that the drive asks for.
 
     Raises:
@@ -59,6 +61,10 @@ def open_engine(config: DriveConfig, *, warn: Warn) -> BlockEngine:
     """
     if config.path_on_host is None:
         raise ConfigError("Invalid block config.")
+    if own:
+        from pyrovm.backends.disk_layer import PrivateDisk
+
+        return PrivateDisk(config.path_on_host)  # of the Sync engine, whatever the drive had
     disk = Disk(config.path_on_host, bool(config.is_read_only))
     if disk.size % SECTOR_SIZE:
         warn(

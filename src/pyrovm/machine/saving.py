@@ -35,10 +35,7 @@ def save_machine(machine: Machine, *, goodbye: bool = True) -> dict[str, Any]:
         raise StateError("save/restore unavailable while running")
     # Devices first: what they finish and announce is in guest memory and interrupt chips.  Those
     # that cannot be saved come before those that say goodbye to their driver (see ``Devices``).
-    if goodbye:
-        for slot in machine.slots:
-            slot.say_goodbye()
-    devices = _devices(machine)
+    devices = _devices(machine, goodbye=goodbye)
     indices = saved_msrs(machine.kvm.msr_index_list(), machine.template_msrs)
     vcpus = [save_vcpu(thread.vcpu, indices) for thread in machine.threads]
     vm = save_vm(machine.vm) | {"template_msrs": machine.template_msrs}
@@ -57,24 +54,28 @@ def _host(machine: Machine) -> dict[str, Any]:
     }
 
 
-def _devices(machine: Machine) -> dict[str, Any]:
+def _devices(machine: Machine, *, goodbye: bool) -> dict[str, Any]:
     with machine.serial_lock:
         serial = machine.serial.state()
     with machine.i8042_lock:
         i8042 = machine.i8042.state()
-    return {
-        "serial": serial,
-        "i8042": i8042,
-        "cmos": None if machine.cmos is None else machine.cmos.state(),
-        "vmgenid": machine.vmgenid.gpa,
-        "vmclock": machine.vmclock.gpa,
-        "virtio": [
+    virtio = []
+    for slot in machine.slots:
+        if goodbye:
+            slot.say_goodbye()
+        virtio.append(
             {
                 "name": slot.device.name,
                 "device_id": slot.device.device_id,
                 "gsi": slot.gsi,
                 "state": slot.state(),
             }
-            for slot in machine.slots
-        ],
+        )
+    return {
+        "serial": serial,
+        "i8042": i8042,
+        "cmos": None if machine.cmos is None else machine.cmos.state(),
+        "vmgenid": machine.vmgenid.gpa,
+        "vmclock": machine.vmclock.gpa,
+        "virtio": virtio,
     }

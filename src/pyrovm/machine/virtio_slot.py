@@ -246,15 +246,15 @@ class VirtioSlot:
                 self.transport.repeat_interrupt()
 
     def say_goodbye(self) -> None:
-        """Tell the driver what a copy of the machine will not have; before :meth:`state`.
+        """Tell the driver what a copy of the machine will not have; before :meth:`state`."""
+        self._guarded(self.device.prepare_save)
+
+    def state(self) -> dict[str, Any]:
+        """What to save of the transport, its queues and the device, which stand still.
 
         Raises:
             StateError: the device cannot be saved.
         """
-        self._guarded(self.device.prepare_save)
-
-    def state(self) -> dict[str, Any]:
-        """What to save of the transport, its queues and the device, which stand still."""
         with self.lock:
             return self.transport.state()
 

@@ -26,6 +26,8 @@ EIO = 5
 class FakeEngine:
     """A disk in memory.  ``later`` completes requests when the test says so."""
 
+    is_own = False
+
     def __init__(self, size=DISK_SIZE, *, later=False, room=128):
         self.size = size
         self.bytes = bytearray(size)
