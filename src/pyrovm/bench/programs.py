@@ -49,12 +49,21 @@ def in_vm(*words: str, options: tuple[str, ...] = ()) -> list[str]:
     Raises:
         Unsupported: there is no KVM here, or the command is not installed.
     """
+    return [command(), "run", *options, "--", *words]
+
+
+def command() -> str:
+    """The installed command.
+
+    Raises:
+        Unsupported: there is no KVM here, or the command is not installed.
+    """
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         raise Unsupported("no /dev/kvm that can be opened: programs run in VMs of KVM")
-    command = Path(sys.executable).with_name("pyrovm")
-    if not command.exists():
-        raise Unsupported(f"there is no {command}: the command is not installed")
-    return [str(command), "run", *options, "--", *words]
+    found = Path(sys.executable).with_name("pyrovm")
+    if not found.exists():
+        raise Unsupported(f"there is no {found}: the command is not installed")
+    return str(found)
 
 
 @dataclasses.dataclass(frozen=True)
