@@ -80,7 +80,7 @@ def ends(tmp_path_factory):
 
 
 @pytest.mark.parametrize("libc", COMPILERS)
-@pytest.mark.parametrize("name", ["threads", "signals", "memory"])
+@pytest.mark.parametrize("name", ["threads", "signals", "memory", "large"])
 def test_a_program_prints_the_same_in_a_vm(name, libc, tmp_path):
     program = compile_program(name, tmp_path, libc)
     here, there = run_process(program), run_vm(program)

@@ -15,6 +15,10 @@ pytestmark = pytest.mark.skipif(
     program_guest.why_not() is not None, reason=str(program_guest.why_not())
 )
 
+PROGRAMS = (
+    *(("threads", "glibc"), ("signals", "musl-static"), ("memory", "glibc")),
+    ("large", "glibc"),
+)
 PYTHON = "import hashlib, json; print(json.dumps([1, hashlib.sha256(b'x').hexdigest()]))"
 
 
@@ -34,7 +38,7 @@ def images(tmp_path_factory):
         patch.setenv("PYROVM_CACHE", environment()["PYROVM_CACHE"])
         folder = tmp_path_factory.mktemp("programs")
         plan, assets, expected = {}, {"libos.bin": Path(build.path())}, {}
-        for name, libc in (("threads", "glibc"), ("signals", "musl-static"), ("memory", "glibc")):
+        for name, libc in PROGRAMS:
             program = compile_program(name, folder, libc)
             entry = index.find_or_build([str(program)])
             plan[name] = plan_of(entry, f"{name}.erofs")

@@ -92,11 +92,23 @@ static void map_segment(struct file *f, const char *path, const Elf64_Phdr *p, u
 	}
 }
 
+/* Where to load what says nothing of it: where huge pages can be used, if it is long enough. */
+static u64 place(struct file *f, const Elf64_Phdr *first, u64 length)
+{
+	u64 gpa;
+
+	if (length < HUGE_SIZE || !f->ops->page ||
+	    f->ops->page(f, ALIGN_DOWN(first->p_offset, PAGE_SIZE), false, &gpa) || gpa < PV_IMAGE_GPA)
+		return PIE_BASE;
+	return ALIGN_UP(PIE_BASE, HUGE_SIZE) + (gpa & (HUGE_SIZE - 1));
+}
+
 static void load(const char *path, u64 base, struct loaded *out)
 {
 	static Elf64_Phdr headers[HEADERS_MAX];
 	struct file *f = open_program(path);
 	Elf64_Ehdr header;
+	const Elf64_Phdr *first = NULL;
 	u64 low = ~0ULL, high = 0;
 
 	memset(out, 0, sizeof(*out));
@@ -115,13 +127,16 @@ static void load(const char *path, u64 base, struct loaded *out)
 			continue;
 		if (p->p_vaddr >= PV_USER_LIMIT || p->p_memsz >= PV_USER_LIMIT)
 			refuse(path, "a segment lies outside of the address space");
+		if (p->p_vaddr < low)
+			first = p;
 		low = MIN(low, ALIGN_DOWN(p->p_vaddr, PAGE_SIZE));
 		high = MAX(high, p->p_vaddr + p->p_memsz);
 	}
 	if (low >= high)
 		refuse(path, "it has nothing to load");
 	if (header.e_type == ET_DYN) {
-		long at = space_map(base, high - low, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, NULL, 0);
+		u64 where = base == PIE_BASE ? place(f, first, high - low) : base;
+		long at = space_map(where, high - low, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, NULL, 0);
 
 		if (at < 0)
 			refuse(path, "there is no room for it");

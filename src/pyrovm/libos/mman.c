@@ -107,6 +107,8 @@ static long move_area(const struct vma *old, u64 start, u64 old_length, u64 to, 
 	if (!error)
 		error = pte_split_borders(start, start + old_length);
 	if (!error)
+		error = pte_split_files(start, start + old_length);
+	if (!error)
 		error = vma_insert(&area);
 	if (error)
 		return error;

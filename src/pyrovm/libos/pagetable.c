@@ -122,6 +122,49 @@ void pte_walk(u64 address, u64 end, pte_visit visit, void *context)
 	walk(root(), 4, 0, address, end, visit, context);
 }
 
+static void split_file(u64 *entry, u64 address, bool huge, void *context)
+{
+	long *error = context;
+
+	if (huge && !(*entry & PTE_OWNED) && !split(entry))
+		*error = -ENOMEM;
+}
+
+long pte_split_files(u64 address, u64 end)
+{
+	long error = 0;
+
+	pte_walk(address, end, split_file, &error);
+	return error;
+}
+
+void pte_collapse(u64 address)
+{
+	u64 *entry = root(), *table, gpa, nx = PTE_NX;
+
+	for (unsigned level = 4; level > 2; level--) {
+		entry = &entry[index_of(address, level)];
+		if (!(*entry & PTE_PRESENT))
+			return;
+		entry = table_of(*entry);
+	}
+	entry = &entry[index_of(address, 2)];
+	if (!(*entry & PTE_PRESENT) || *entry & PTE_HUGE)
+		return;
+	table = table_of(*entry);
+	gpa = table[0] & PTE_ADDRESS;
+	if (gpa & (HUGE_SIZE - 1) || gpa < PV_IMAGE_GPA || gpa >= PV_CALL_GPA)
+		return;
+	for (unsigned i = 0; i < 512; i++) {
+		if ((table[i] & ~(PTE_ACCESSED | PTE_NX)) != ((gpa + i * PAGE_SIZE) | PTE_PRESENT | PTE_USER))
+			return;
+		nx &= table[i];
+	}
+	*entry = gpa | PTE_PRESENT | PTE_USER | PTE_ACCESSED | PTE_HUGE | nx;
+	flush_tlb();
+	page_free(virt_to_phys(table));
+}
+
 static long split_border(u64 address)
 {
 	bool huge;

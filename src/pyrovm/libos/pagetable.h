@@ -7,8 +7,9 @@
 #define PTE_PRESENT 0x1ULL
 #define PTE_WRITE   0x2ULL
 #define PTE_USER    0x4ULL /* missing where the page is there, but PROT_NONE */
-/* Both are set from the start: nobody looks at them, and with shadow page tables (software-only KVM)
- * a page that is read first and written then would cost two faults of some 3 us. */
+/* Both are set from the start, for with shadow page tables (software-only KVM) a page that is read
+ * first and written then would cost two faults of some 3 us.  But not for pages of read-only files:
+ * where it is missing, no CPU can have the translation in its TLB. */
 #define PTE_ACCESSED 0x20ULL
 #define PTE_DIRTY    0x40ULL
 #define PTE_HUGE    0x80ULL
@@ -29,5 +30,10 @@ typedef void (*pte_visit)(u64 *entry, u64 address, bool huge, void *context);
 void pte_walk(u64 address, u64 end, pte_visit visit, void *context);
 /* So that an entry below spans no more than [address, end): splits huge entries at the borders. */
 long pte_split_borders(u64 address, u64 end);
+/* So that there are no huge entries of files between the two (which nobody may write to). */
+long pte_split_files(u64 address, u64 end);
+/* Make one entry of the 512 of an aligned 2 MiB, if they are 2 MiB of the image.  If a part of it may
+ * be executed, all may: a loader has put that beside it, as if its file had one segment less. */
+void pte_collapse(u64 address);
 
 #endif

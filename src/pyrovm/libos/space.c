@@ -30,7 +30,9 @@ static long map_file_page(const struct vma *v, u64 address, u64 *entry, bool cop
 
 	if (error)
 		return error;
-	if (is_shared || !(v->prot & PROT_WRITE)) {
+	if (!(v->prot & PROT_WRITE)) {
+		*entry = gpa | (bits & ~PTE_ACCESSED);
+	} else if (is_shared) {
 		*entry = gpa | bits;
 	} else if (copy) {
 		u64 own = page_alloc();
@@ -80,8 +82,15 @@ static bool map_huge(const struct vma *v, u64 address)
 static long map_range(const struct vma *v, u64 start, u64 end, bool copy)
 {
 	for (u64 address = start; address < end;) {
+		bool huge = false;
 		long error;
 
+		if (v->file && (address == start || !(address & (HUGE_SIZE - 1))))
+			pte_find(address, &huge);
+		if (huge) { /* as pte_collapse() has left it */
+			address = ALIGN_DOWN(address, HUGE_SIZE) + HUGE_SIZE;
+			continue;
+		}
 		if (!v->file && !(address & (HUGE_SIZE - 1)) && end - address >= HUGE_SIZE &&
 		    map_huge(v, address)) {
 			address += HUGE_SIZE;
@@ -114,23 +123,23 @@ static void populate(const struct vma *v, u64 start, u64 end)
 
 static void forget(u64 *entry, u64 address, bool huge, void *context)
 {
-	bool *was_present = context;
+	bool *was_used = context;
+	u64 old = __atomic_exchange_n(entry, 0, __ATOMIC_RELAXED);
 
-	*was_present = true;
-	if (*entry & PTE_OWNED)
-		page_free_order(*entry & PTE_ADDRESS, huge ? 9 : 0);
-	*entry = 0;
+	*was_used |= old & PTE_ACCESSED;
+	if (old & PTE_OWNED)
+		page_free_order(old & PTE_ADDRESS, huge ? 9 : 0);
 }
 
 static long unmap_pages(u64 start, u64 end)
 {
-	bool was_present = false;
+	bool was_used = false;
 	long error = pte_split_borders(start, end);
 
 	if (error)
 		return error;
-	pte_walk(start, end, forget, &was_present);
-	if (was_present)
+	pte_walk(start, end, forget, &was_used);
+	if (was_used)
 		flush_tlb();
 	page_discard_freed();
 	return 0;
@@ -148,6 +157,12 @@ static int copy_on_write(const struct vma *v, u64 *entry)
 	*entry = own | pte_bits(v->prot) | PTE_OWNED;
 	flush_tlb();
 	return 0;
+}
+
+/* Few programs need more of it. */
+static bool is_usual_stack(const struct vma *v, u64 address)
+{
+	return v->flags & MAP_GROWSDOWN && address >= v->end - HUGE_SIZE;
 }
 
 #define FAULT_WRITE 2
@@ -173,7 +188,8 @@ int space_fault(u64 address, u32 error_code)
 			process_out_of_memory();
 		return 0; /* or it was a stale translation */
 	}
-	if (!v->file && is_plentiful(HUGE_SIZE) && v->end - v->start >= 4 * HUGE_SIZE) {
+	if (!v->file && is_plentiful(HUGE_SIZE) && v->end - v->start >= 4 * HUGE_SIZE &&
+	    !is_usual_stack(v, address)) {
 		start = MAX(v->start, ALIGN_DOWN(address, HUGE_SIZE));
 		end = MIN(v->end, ALIGN_DOWN(address, HUGE_SIZE) + HUGE_SIZE);
 		if (map_range(v, start, end, false) == 0)
@@ -215,18 +231,29 @@ long space_unmap(u64 address, u64 length)
 	return error ? error : vma_remove(address, end);
 }
 
-static u64 choose_address(u64 hint, u64 length)
+/* gpa is that of what is mapped, or 0: where both lie alike, huge pages can be used. */
+static u64 choose_address(u64 hint, u64 length, u64 gpa)
 {
 	u64 found;
 
 	hint = ALIGN_DOWN(hint, PAGE_SIZE);
 	if (hint && is_range(hint, length) && vma_range_is_free(hint, hint + length))
 		return hint;
-	/* Large areas begin where 2 MiB pages do. */
-	if (length < 4 * HUGE_SIZE)
+	if (length < (gpa ? HUGE_SIZE : 4 * HUGE_SIZE))
 		return vma_find_gap(length, space_top);
 	found = vma_find_gap(length + HUGE_SIZE, space_top);
-	return found ? ALIGN_UP(found, HUGE_SIZE) : vma_find_gap(length, space_top);
+	return found ? found + ((gpa - found) & (HUGE_SIZE - 1)) : vma_find_gap(length, space_top);
+}
+
+/* Use huge pages for the mappings of a file that lie one after the other up to end. */
+static void collapse_below(u64 end, const struct inode *inode)
+{
+	u64 start = end;
+
+	for (struct vma *v; (v = vma_at(start - 1)) && v->file && v->file->inode == inode;)
+		start = v->start;
+	for (u64 at = ALIGN_UP(start, HUGE_SIZE); at + HUGE_SIZE <= end; at += HUGE_SIZE)
+		pte_collapse(at);
 }
 
 long space_map(u64 address, u64 length, int prot, int flags, struct file *file, u64 offset)
@@ -235,7 +262,7 @@ long space_map(u64 address, u64 length, int prot, int flags, struct file *file, 
 			    .flags = (u32)flags & (MAP_SHARED | MAP_PRIVATE | MAP_GROWSDOWN |
 						   MAP_NORESERVE | MAP_ANONYMOUS),
 			    .file = file, .offset = offset };
-	u64 gpa;
+	u64 gpa = 0;
 	long error;
 
 	if (!length || offset & PAGE_MASK)
@@ -243,6 +270,13 @@ long space_map(u64 address, u64 length, int prot, int flags, struct file *file, 
 	if (length > USER_END)
 		return -ENOMEM;
 	length = ALIGN_UP(length, PAGE_SIZE);
+	if (file) {
+		if (!file->ops->page)
+			return -ENODEV;
+		error = file->ops->page(file, offset, flags & MAP_SHARED && prot & PROT_WRITE, &gpa);
+		if (error == -ENODEV || error == -EPERM)
+			return error;
+	}
 	if (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) {
 		if (!is_range(address, length))
 			return address & PAGE_MASK ? -EINVAL : -ENOMEM;
@@ -251,16 +285,9 @@ long space_map(u64 address, u64 length, int prot, int flags, struct file *file, 
 		if (flags & MAP_FIXED_NOREPLACE && !vma_range_is_free(address, address + length))
 			return -EEXIST;
 	} else {
-		address = choose_address(address, length);
+		address = choose_address(address, length, gpa >= PV_IMAGE_GPA ? gpa : 0);
 		if (!address)
 			return -ENOMEM;
-	}
-	if (file) {
-		if (!file->ops->page)
-			return -ENODEV;
-		error = file->ops->page(file, offset, flags & MAP_SHARED && prot & PROT_WRITE, &gpa);
-		if (error == -ENODEV || error == -EPERM)
-			return error;
 	}
 	if (flags & MAP_FIXED) {
 		error = space_unmap(address, length);
@@ -273,6 +300,9 @@ long space_map(u64 address, u64 length, int prot, int flags, struct file *file, 
 	if (error)
 		return error;
 	populate(&area, area.start, area.end);
+	/* A loader maps what is written last: the rest of the file is in its place now. */
+	if (file && area.prot & PROT_WRITE && area.flags & MAP_PRIVATE)
+		collapse_below(area.start, file->inode);
 	return (long)address;
 }
 
@@ -323,6 +353,8 @@ long space_protect(u64 address, u64 length, int prot)
 	error = vma_split(address, end);
 	if (!error)
 		error = pte_split_borders(address, end);
+	if (!error && p.prot & PROT_WRITE)
+		error = pte_split_files(address, end);
 	if (error)
 		return error;
 	for (u64 at = address; at < end;) {
