@@ -17,7 +17,7 @@ COMMANDS = {
     "solo5": ("solo5", "start a Solo5 unikernel, such as MirageOS makes them"),
     "build": ("build", "make an image of a program and all it needs"),
     "image": ("image", "the images of this machine: list, inspect, export"),
-    "snapshot": ("snapshot", "the files of snapshots: inspect, verify, compare, merge, serve"),
+    "snapshot": ("snapshot", "save and restore microVMs; inspect, verify, merge, serve the files"),
     "doctor": ("doctor", "say what this host can do, and what is missing"),
     "kernel": ("kernel", "fetch or build guest kernels"),
     "launcher": ("launcher", "a daemon that has VMs started in milliseconds"),

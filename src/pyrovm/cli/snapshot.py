@@ -1,4 +1,4 @@
-"""``pyrovm snapshot``: the files of snapshots, looked at, checked, merged and served."""
+"""``pyrovm snapshot``: made, restored, looked at, checked, merged and served."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from pyrovm.cli import snapshot_api
 from pyrovm.errors import HostError, PyrovmError, SnapshotError
 from pyrovm.snapshot import compare, pages, rebase, state
 from pyrovm.snapshot.memory import Layout, open_file
@@ -44,6 +45,8 @@ def _parser() -> argparse.ArgumentParser:
         description="A snapshot is two files: the state of a VM, and its memory.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    snapshot_api.add_parsers(commands)
 
     inspect = commands.add_parser("inspect", help="what a state file has in it")
     inspect.add_argument("state", metavar="STATE", help="a state file")
