@@ -57,16 +57,17 @@ def ask(vm, question):
     return vm.console.wait_for("\n", TIMEOUT).strip()
 
 
-def test_a_guest_is_saved_goes_on_and_goes_on_elsewhere(vm, vmm, tmp_path, capsys):
+def test_a_guest_is_saved_goes_on_and_goes_on_elsewhere(vm, vmm, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # not where the VMMs are
     assert ask(vm, "w") == "page 1"
     api = vm.workspace.api_socket
-    assert run("create", api, tmp_path / "base") == 0
+    assert run("create", api, "base") == 0
     assert ask(vm, "w") == "page 2"
     assert run("create", api, tmp_path / "later", tmp_path / "diff.mem", "--diff") == 0
     assert run("rebase", tmp_path / "base.mem", tmp_path / "diff.mem") == 0
     assert "are written" in capsys.readouterr().out
     path, process = vmm
-    assert run("load", path, tmp_path / "later", tmp_path / "base.mem") == 0
+    assert run("load", path, "later", "base.mem") == 0
     assert f"{path}: running" in capsys.readouterr().out
     process.stdin.write("s")
     process.stdin.flush()

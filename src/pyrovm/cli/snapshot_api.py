@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,7 @@ def add_parsers(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _create(args: argparse.Namespace) -> int:
-    snapshot = Snapshot.at(args.state, args.memory)
+    snapshot = _files(args)
     was_running = _ask(args.socket, "GET", "/")["state"] == "Running"
     if was_running:
         _ask(args.socket, "PATCH", "/vm", {"state": "Paused"})
@@ -59,18 +60,28 @@ def _load(args: argparse.Namespace) -> int:
             raise StateError(f"--tap {word}: ID=TAP is wanted, such as eth0=tap1")
         taps[name] = tap
     body = load_request(
-        Snapshot.at(args.state, args.memory),
-        page_server=args.page_server,
+        _files(args),
+        page_server=_from_here(args.page_server),
         resume=not args.paused,
         track_dirty_pages=args.track_dirty_pages,
         taps=taps,
-        vsock_path=args.vsock,
+        vsock_path=_from_here(args.vsock),
         clock_realtime=args.clock_realtime,
         huge_pages="Snapshot",
     )
     _ask(args.socket, "PUT", "/snapshot/load", body)
     print(f"{args.socket}: {'paused' if args.paused else 'running'}")
     return 0
+
+
+def _files(args: argparse.Namespace) -> Snapshot:
+    found = Snapshot.at(args.state, args.memory)
+    return Snapshot(os.path.abspath(found.state), os.path.abspath(found.memory))
+
+
+def _from_here(path: str | None) -> str | None:
+    """A path for the VMM, whose folder may be another one."""
+    return None if path is None else os.path.abspath(path)
 
 
 def _ask(path: str, method: str, target: str, body: object = None) -> Any:
