@@ -95,7 +95,8 @@ def timed(argv: list[str]) -> Ran:
     end_ns = time.perf_counter_ns()
     process.returncode = os.waitstatus_to_exitcode(usage[1])
     if process.returncode or not first:
-        raise RuntimeError(f"status {process.returncode}, output {output!r}: {argv}")
+        words = " ".join(os.path.basename(word) for word in argv)
+        raise RuntimeError(f"status {process.returncode}, output {output[-200:]!r}: {words}")
     return Ran(
         (first_ns - begin) / 1e6,
         (end_ns - begin) / 1e6,

@@ -29,8 +29,8 @@ from pyrovm.bench.questions import (
     templates,
     traffic,
 )
+from pyrovm.bench.questions.programs import cores, server, speed
 from pyrovm.bench.questions.programs import memory as program_memory
-from pyrovm.bench.questions.programs import server, speed
 from pyrovm.bench.questions.programs import start as program_start
 from pyrovm.bench.results import Topic
 from pyrovm.bench.terms import Terms
@@ -54,6 +54,7 @@ QUESTIONS = [
     Question("process-start", process_start, process_start.answer, 30),
     Question("programs-start", programs, program_start.answer, 40),
     Question("programs-speed", programs, speed.answer, 40),
+    Question("programs-cpus", programs, cores.answer, 20),
     Question("programs-server", programs, server.answer, 50),
     Question("programs-memory", programs, program_memory.answer, 30),
     Question("solo5", solo5, solo5.answer, 10),

@@ -14,6 +14,7 @@ call's figure.
   et al., "The True Cost of Containing: A gVisor Case Study", HotCloud 2019): simple system calls at
   least 2.2 times a container's time, reading small files 11 times, opening and closing files of an
   outer tmpfs 216 times.  Where runsc is installed, the topic of containers runs it, too.
+* Two vCPUs: work without system calls by one thread, then halved between two.
 * Servers: wrk on the same machine, 8 connections; the VM's ports are published by the VMM.
 * Memory: /proc/PID/smaps of the VMM's process, its guest and all.  Private is what would be free
   again if it ended.
