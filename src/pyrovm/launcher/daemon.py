@@ -74,7 +74,10 @@ class Claim:
 
     def release(self) -> None:
         """Give them up; a client that has connected and is not served sees the end."""
-        os.unlink(self.path)
+        try:
+            os.unlink(self.path)
+        except FileNotFoundError:  # somebody has cleaned up
+            pass
         self.listener.close()
         os.close(self._lock)
 

@@ -12,6 +12,8 @@ SWITCH = "PYROVM_LAUNCHER"
 OFF, ON, AUTO = "off", "on", "auto"
 SOCKET, LOCK = "launcher.sock", "launcher.lock"
 
+_INSTALLED_NS = os.stat(__file__).st_mtime_ns  # as it was loaded: an upgrade changes it
+
 
 def switch() -> str:
     """``off``, ``on`` (start it where it does not run) or ``auto`` (use it where it runs).
@@ -66,4 +68,4 @@ def make_folder() -> str:
 def build() -> str:
     """What client and launcher must have in common: release, interpreter, place."""
     release = vars(sys.modules["pyrovm"])["__version__"]  # an import would name the SDK's modules
-    return f"{release} {sys.version.split()[0]} {sys.executable} {__file__}"
+    return f"{release} {sys.version.split()[0]} {sys.executable} {__file__} {_INSTALLED_NS}"

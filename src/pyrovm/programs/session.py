@@ -6,6 +6,7 @@ import _socket
 import fcntl
 import os
 
+from pyrovm.launcher import passing
 from pyrovm.programs import wire
 
 TYPE_CHECKING = False
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
     from pyrovm.unikernel.run import Outcome
 
 EX_SOFTWARE = 70
-INT_SIZE = 4
-ANCILLARY_SIZE = _socket.CMSG_SPACE(INT_SIZE * wire.DESCRIPTORS)
 
 
 class Session:
@@ -79,18 +78,12 @@ class Session:
 def receive_descriptors(control: _socket.socket) -> list[int] | None:
     """Those of the next message; None where nobody can send one any more."""
     try:
-        data, ancillary, _, _ = control.recvmsg(
-            len(wire.PASS), ANCILLARY_SIZE, _socket.MSG_CMSG_CLOEXEC
-        )
+        data, fds = passing.receive(control, len(wire.PASS), wire.DESCRIPTORS)
     except ConnectionResetError:
         return None
-    if not data:
-        return None
-    fds: list[int] = []
-    for level, kind, raw in ancillary:
-        if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
-            fds += memoryview(raw)[: len(raw) // INT_SIZE * INT_SIZE].cast("i")
-    return fds
+    except passing.TooMany:  # nothing of ours
+        return []
+    return fds if data else None
 
 
 def take_streams(streams: list[int]) -> None:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import _socket
 import os
-from struct import Struct
 
 from pyrovm.host import signals
+from pyrovm.launcher import passing
 from pyrovm.programs import wire
 from pyrovm.programs.session import EX_SOFTWARE, receive_descriptors, refuse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-_INT = Struct("i")
 
 
 class Spares:
@@ -82,9 +80,8 @@ class Spares:
 
 
 def _send(channel: _socket.socket, fds: list[int]) -> bool:
-    rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, b"".join(map(_INT.pack, fds)))]
     try:
-        channel.sendmsg([wire.PASS], rights)
+        passing.send(channel, wire.PASS, fds)
     except OSError:  # somebody has killed it
         return False
     finally:

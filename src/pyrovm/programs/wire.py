@@ -12,7 +12,7 @@ may repeat.  Numbers are decimal.
 
 from __future__ import annotations
 
-import os
+from pyrovm.launcher.record import pack, unpack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,14 +38,7 @@ def encode(fields: Iterable[tuple[str, str]]) -> bytes:
     Raises:
         ValueError: a value has a NUL byte, or all of them are too long; says which.
     """
-    data = bytearray()
-    for name, value in fields:
-        raw = os.fsencode(value)
-        if b"\0" in raw:
-            raise ValueError(f"{name}: {value[:80]!r} has a NUL byte")
-        data += name.encode() + b"=" + raw + b"\0"
-    if len(data) > RECORD_MAX:
-        raise ValueError(f"{len(data)} bytes of arguments and options; {RECORD_MAX} are allowed")
+    data = pack(fields, RECORD_MAX)
     return len(data).to_bytes(LENGTH_SIZE, "little") + data
 
 
@@ -63,11 +56,7 @@ def length(prefix: bytes) -> int:
 
 def decode(data: bytes) -> Fields:
     """The fields of a record without its length."""
-    fields: Fields = {}
-    for part in data.split(b"\0")[:-1]:
-        name, _, value = part.partition(b"=")
-        fields.setdefault(name.decode("ascii", "replace"), []).append(os.fsdecode(value))
-    return fields
+    return unpack(data)
 
 
 def receive(recv: Callable[[int], bytes]) -> Fields:
