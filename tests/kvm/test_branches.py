@@ -1,15 +1,20 @@
 """Branches of a running machine: a small kernel that ticks and remembers goes on in copies."""
 
+import asyncio
 import os
 import select
 import shutil
 import signal
 import socket
+import subprocess
+import sys
+import tempfile
 import time
 
 import pytest
 
-from pyrovm import ApiError, Drive, MicroVM, Vsock
+from pyrovm import ApiError, AsyncMicroVM, Drive, MicroVM, Vsock
+from pyrovm import Clone as CloneOf
 from pyrovm.snapshot import state
 from tests.fakes import kernel_guest
 from tests.fakes.vmm_process import message
@@ -425,3 +430,86 @@ def test_if_one_of_several_cannot_be_none_is_left(make, tmp_path):
         assert not clone.socket.exists()
         clone.end()
     assert ask(vm, "w") == "page 1"
+
+
+# --------------------------------------------------------------------------------------------- SDK
+
+
+def test_the_sdk_forks_microvms_that_are_used_as_any(make, tmp_path):
+    vm = make(vsock=Vsock(path=tmp_path / "source.sock"))
+    ask(vm, "w")
+    copies = vm.fork(3)
+    try:
+        assert [ask(copy, "w") for copy in copies] == ["page 2"] * 3
+        assert ask(vm, "s") == "sum 1"
+        assert [copy.info()["id"] for copy in copies] == [f"{vm.id}-{n}" for n in range(3)]
+        assert len({copy.config()["vsock"]["uds_path"] for copy in copies}) == 3
+        assert copies[0].metrics()["vcpu"]
+        (grandchild,) = copies[0].fork()
+        with grandchild:
+            assert ask(grandchild, "s") == "sum 3"
+        copies[1].console.write("q")
+        assert copies[1].wait(TIMEOUT) == 0
+        assert copies[2].stop() is not None
+    finally:
+        for copy in copies:
+            copy.close()
+    for copy in copies:
+        assert copy.returncode is not None
+
+
+def test_clones_end_with_the_program_that_asked_for_them(kernel, tmp_path):
+    script = (
+        "import os, sys; from pyrovm import MicroVM\n"
+        f"vm = MicroVM({str(kernel)!r}, cmdline='', memory='64M'); vm.start()\n"
+        "vm.console.wait_for('ready')\n"
+        "print(*(copy.pid for copy in vm.fork(2)), flush=True); os.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=TIMEOUT, check=False
+    )
+    pids = [int(word) for word in done.stdout.split()]
+    assert len(pids) == 2, done.stderr
+    for pid in pids:
+        _wait_gone(pid)
+
+
+def test_what_each_clone_has_otherwise(make, tmp_path):
+    kernel_guest.write_disk(tmp_path / "disk")
+    shutil.copy(tmp_path / "disk", tmp_path / "copy")
+    vm = make(drives=[Drive(tmp_path / "disk", id="disk")])
+    (copy,) = vm.fork([CloneOf(id="the-one", drives={"disk": tmp_path / "copy"})], resume=False)
+    with copy:
+        assert (copy.info()["id"], copy.info()["state"]) == ("the-one", "Paused")
+        assert copy.config()["drives"][0]["path_on_host"] == str(tmp_path / "copy")
+        copy.resume()
+        assert ask(copy, "d") == "sector 0"
+
+
+def test_a_fork_that_is_refused_leaves_no_folder(make, tmp_path, monkeypatch):
+    vm = make()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(ApiError, match="drive_overrides: no drive is called x"):
+        vm.fork([CloneOf(), CloneOf(drives={"x": "y"})])
+    with pytest.raises(ValueError, match="at least one is needed"):
+        vm.fork(0)
+    assert os.listdir(tmp_path) == []
+    assert ask(vm, "w") == "page 1"
+
+
+def test_asyncio_forks_as_well(kernel):
+    async def main():
+        async with AsyncMicroVM(kernel, cmdline="", memory="64M") as vm:
+            await vm.start()
+            await vm.console.wait_for("ready\n", TIMEOUT)
+            copies = await vm.fork(2)
+            said = []
+            for copy in copies:
+                async with copy:
+                    await copy.console.write("w")
+                    said.append((await copy.console.wait_for("\n", TIMEOUT)).strip())
+                    await copy.console.write("q")
+                    said.append(await copy.wait(TIMEOUT))
+            return said
+
+    assert asyncio.run(main()) == ["page 1", 0, "page 1", 0]

@@ -52,11 +52,16 @@ def main(words: Sequence[str] | None = None) -> int:
         abort(log, traceback.format_exc())
     if code is None:  # nothing has run
         return EXIT_OK
+    say_exit(log, code)
+    return code
+
+
+def say_exit(log: Log, code: int) -> None:
+    """The log's last line."""
     if code == EXIT_OK:
         log.info("Firecracker exiting successfully. exit_code=0")
     else:
         log.error(f"Firecracker exiting with error. exit_code={code}")
-    return code
 
 
 def abort(log: Log, reason: str) -> NoReturn:

@@ -169,6 +169,7 @@ class MachineBrancher:
     def _be(
         self, clone: CloneParams, config: dict[str, Any], still: Still, ready: Callable[[], None]
     ) -> int:
+        from pyrovm.cli.firecracker import say_exit
         from pyrovm.cli.firecracker_vmm import Vmm
         from pyrovm.machine.controller_fault import Fault
 
@@ -187,6 +188,12 @@ class MachineBrancher:
         vmm.watch_signals()
         try:
             _take_streams(clone)
+            if clone.lifeline_path is not None:
+                _watch_lifeline(clone.lifeline_path)
+            if clone.metrics_path is not None:
+                from pyrovm.config.metrics import MetricsConfig
+
+                vmm.metrics.configure(MetricsConfig(metrics_path=clone.metrics_path))
             if clone.netns is not None:
                 _enter_network(clone.netns)
             vmm.open_api(clone.api_sock, source.payload_limit)
@@ -198,9 +205,11 @@ class MachineBrancher:
             except Fault as fault:
                 raise HostError(str(fault)) from None
             ready()
-            return vmm.run()
+            code = vmm.run()
         finally:
             vmm.close()
+        say_exit(log, code)
+        return code
 
 
 def _configure(
@@ -253,6 +262,24 @@ def _take_streams(clone: CloneParams) -> None:
             raise HostError.wrap(f"{field}: {path}", error) from None
         os.dup2(fd, number)
         os.close(fd)
+
+
+def _watch_lifeline(path: str) -> None:
+    """End when nobody can write there any more.
+
+    Raises:
+        HostError: it cannot be opened.
+    """
+    from _thread import start_new_thread
+
+    from pyrovm.cli.vmm import watch
+
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        os.set_blocking(fd, True)
+    except OSError as error:
+        raise HostError.wrap(f"lifeline_path: {path}", error) from None
+    start_new_thread(watch, (fd,))
 
 
 def _is_fifo(path: str) -> bool:

@@ -19,12 +19,13 @@ def main() -> int:
     """Run the program; its exit code."""
     words = sys.argv[1:]
     if words[:1] == ["--lifeline"]:
-        start_new_thread(_watch, (int(words[1]),))
+        start_new_thread(watch, (int(words[1]),))
         words = words[2:]
     return firecracker(words)
 
 
-def _watch(lifeline: int) -> None:
+def watch(lifeline: int) -> None:
+    """End this process when nobody can write to ``lifeline`` any more."""
     # A thread of its own, since the main one may be busy: nobody is left to wait for it.
     os.read(lifeline, 1)
     os._exit(EXIT_ORPHANED)

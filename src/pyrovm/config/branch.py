@@ -54,13 +54,16 @@ class CloneParams(Record):
     a disk of its own over the source's file.  ``netns`` is the path of a network namespace in which
     the clone has its taps, under the same names unless there are overrides.  ``stdin_path`` and
     ``stdout_path`` are files or FIFOs for the console and, without ``log_path``, for the log.
+    ``lifeline_path`` is a FIFO: when nobody has it open for writing any more, the clone ends.
     """
 
     __slots__ = (
         "api_sock",
         "drive_overrides",
         "id",
+        "lifeline_path",
         "log_path",
+        "metrics_path",
         "netns",
         "network_overrides",
         "resume_vm",
@@ -82,6 +85,8 @@ class CloneParams(Record):
         stdin_path: str | None = None,
         stdout_path: str | None = None,
         log_path: str | None = None,
+        metrics_path: str | None = None,
+        lifeline_path: str | None = None,
     ) -> None:
         self.api_sock = api_sock
         self.id = id
@@ -93,6 +98,8 @@ class CloneParams(Record):
         self.stdin_path = stdin_path
         self.stdout_path = stdout_path
         self.log_path = log_path
+        self.metrics_path = metrics_path
+        self.lifeline_path = lifeline_path
 
 
 class BranchParams(Record):
@@ -143,6 +150,8 @@ _CLONE = struct(
         optional("stdin_path", path),
         optional("stdout_path", path),
         optional("log_path", path),
+        optional("metrics_path", path),
+        optional("lifeline_path", path),
     ),
     CloneParams,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pyrovm.sdk.aio import AsyncMicroVM
+from pyrovm.sdk.clones import Clone
 from pyrovm.sdk.errors import ApiError, MicroVMError, VmmExited, WaitTimeout
 from pyrovm.sdk.microvm import MicroVM
 from pyrovm.sdk.snapshots import Snapshot
@@ -12,6 +13,7 @@ __all__ = [
     "ApiError",
     "AsyncMicroVM",
     "Balloon",
+    "Clone",
     "Drive",
     "MemoryHotplug",
     "MicroVM",

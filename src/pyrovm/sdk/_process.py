@@ -55,6 +55,19 @@ class Workspace:
             *("--metrics-path", str(self.metrics)),
         ]
 
+    def for_clone(self) -> dict[str, str]:
+        """What a clone is told of its folder; its console's two FIFOs are made here."""
+        paths = {"stdin_path": self.path / "in", "stdout_path": self.path / "out"}
+        paths["lifeline_path"] = self.path / "lifeline"
+        for path in paths.values():
+            os.mkfifo(path, 0o600)
+        paths |= {
+            "api_sock": self.api_socket,
+            "log_path": self.log,
+            "metrics_path": self.metrics,
+        }
+        return {field: str(path) for field, path in paths.items()}
+
     def log_tail(self, size: int = 4000) -> str:
         """The end of the VMM's log."""
         try:

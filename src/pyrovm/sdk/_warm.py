@@ -7,16 +7,39 @@ import os
 import signal
 import subprocess
 from collections.abc import Sequence
+from typing import Protocol
 
 from pyrovm.launcher import client, place
 from pyrovm.launcher.environment import FIRECRACKER, reads
 from pyrovm.sdk.errors import MicroVMError
 
 
+class Launched(Protocol):
+    """A process that is not our child, and how it is doing."""
+
+    pid: int
+    status: int | None
+
+    def fileno(self) -> int:
+        """Readable when there is news of it."""
+
+    def poll(self) -> int | None:
+        """How it has ended; None while it runs."""
+
+    def wait(self, timeout: float | None) -> int | None:
+        """Its status; None where it has not ended in ``timeout`` seconds."""
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, if it is there."""
+
+    def close(self) -> None:
+        """Kill it if it runs, and forget it."""
+
+
 class WarmProcess:
     """What :class:`MicroVM` needs of a subprocess.Popen with pipes."""
 
-    def __init__(self, launched: client.Launched, stdin: int, stdout: int) -> None:
+    def __init__(self, launched: Launched, stdin: int, stdout: int) -> None:
         self._launched = launched
         self.pid = launched.pid
         self.stdin = open(stdin, "wb")  # noqa: SIM115 (closed by whoever closes the process)
@@ -61,7 +84,7 @@ class AsyncWarmProcess:
 
     def __init__(
         self,
-        launched: client.Launched,
+        launched: Launched,
         stdin: asyncio.StreamWriter,
         stdout: asyncio.StreamReader,
         reading: asyncio.ReadTransport,
@@ -129,7 +152,11 @@ async def start_async(arguments: Sequence[str], log: int) -> AsyncWarmProcess | 
     started = await asyncio.to_thread(_start, arguments, log)
     if started is None:
         return None
-    launched, stdin, stdout = started
+    return await connect(*started)
+
+
+async def connect(launched: Launched, stdin: int, stdout: int) -> AsyncWarmProcess:
+    """A process whose pipes we hold, for asyncio."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
     output, our_input = os.fdopen(stdout, "rb", 0), os.fdopen(stdin, "wb", 0)

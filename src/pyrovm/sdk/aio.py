@@ -12,6 +12,7 @@ from typing import Any, Self
 from pyrovm.sdk import _warm
 from pyrovm.sdk._base import START_TIMEOUT, STOP_TIMEOUT, MicroVMBase, checked, drive_update
 from pyrovm.sdk._process import Workspace, lifeline, vmm_command
+from pyrovm.sdk.clones import Births, Clone
 from pyrovm.sdk.errors import MicroVMError, WaitTimeout
 from pyrovm.sdk.http1 import ResponseParser, build_request
 from pyrovm.sdk.scrollback import Scrollback
@@ -371,6 +372,33 @@ class AsyncMicroVM(MicroVMBase):
             await microvm.close()
             raise
         return microvm
+
+    async def fork(self, clones: int | Sequence[Clone] = 1, *, resume: bool = True) -> list[Self]:
+        """Copies of this microVM as it is now, each in a process of its own; close them as any.
+
+        It runs on as it did. The copies share its memory until either writes, and have the sockets
+        of their own folders. A running source with a drive that can be written needs a file for
+        each clone (:class:`Clone`); a paused one stays paused as long as clones read its drives.
+
+        Args:
+            clones: how many, or one :class:`Clone` for each.
+            resume: let the copies run at once.
+
+        Raises:
+            ApiError: the VMM refused; there is no copy, and this one goes on.
+        """
+        births = Births(self, clones, resume=resume)
+        try:
+            answer = await self.request("PUT", "/branch", births.body)
+            for copy, process, stdin, stdout in births.born(answer):
+                copy._process = await _warm.connect(process, stdin, stdout)
+                copy._console = AsyncConsole(copy._process, copy._scrollback)
+        except BaseException:
+            births.abandon()
+            for copy in births.copies:
+                await copy.close()
+            raise
+        return births.copies
 
     async def info(self) -> dict[str, Any]:
         """The VMM's own account: id, state, version."""
