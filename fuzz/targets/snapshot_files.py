@@ -19,6 +19,7 @@ MEMORY = {
     "snapshot_type": "Diff",
     "huge_pages": "None",
     "ranges": [[0, 1 << 19], [1 << 32, 1 << 19]],
+    "samples": [[4096, 1]],
     "written": (4096).to_bytes(8, "little") + (8192).to_bytes(8, "little"),
 }
 SECTIONS = {

@@ -65,8 +65,9 @@ def write_snapshot(
         layout.written = memory.written
     else:
         memory = prepare_full(params.mem_file_path, layout.size, sources)
-    sections |= {"config": config, "memory": layout.to_json()}
     try:
+        layout.samples = memory.samples()
+        sections |= {"config": config, "memory": layout.to_json()}
         with state.prepare(params.snapshot_path, "machine", sections) as part:
             memory.publish()
             part.publish()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from struct import Struct
+from zlib import crc32
 
 from pyrovm.errors import HostError, SnapshotError
 from pyrovm.host import mapping
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 PAGE = pages.PAGE
 RANGES_MAX = 1024
+SAMPLES, SAMPLES_MAX = 16, 64
 _WRITTEN = Struct("<QQ")
 GPA_MAX = 1 << 52
 _LOAD = "Failed to load guest memory: "
@@ -48,10 +50,11 @@ class Layout:
     ``ranges`` are (gpa, size) in the order of the file.  ``snapshot_type`` is Full or Diff;
     ``huge_pages`` what the guest had (None, Transparent, 2M).  ``written`` are the parts of the
     file that a diff has, None where that is not known: holes tell as well, until somebody copies
-    the file without them.
+    the file without them.  ``samples`` are (offset, CRC-32) of some pages that were written, to
+    know the file by.
     """
 
-    __slots__ = ("huge_pages", "ranges", "snapshot_type", "written")
+    __slots__ = ("huge_pages", "ranges", "samples", "snapshot_type", "written")
 
     def __init__(
         self,
@@ -63,6 +66,7 @@ class Layout:
     ) -> None:
         self.ranges: list[MemoryRange] = []
         self.written = written
+        self.samples: list[tuple[int, int]] = []
         self.huge_pages = huge_pages
         self.snapshot_type = snapshot_type
         offset = 0
@@ -94,6 +98,7 @@ class Layout:
             "huge_pages": self.huge_pages,
             "ranges": [[r.gpa, r.size] for r in self.ranges],
             "written": None if written is None else b"".join(_WRITTEN.pack(*r) for r in written),
+            "samples": self.samples,
         }
 
     @classmethod
@@ -139,6 +144,7 @@ class Layout:
             raise ValueError(f"size: {value['size']!r}; the ranges have {layout.size}")
         if value["written"] is not None:
             layout.written = _written_of(value["written"], layout.size)
+        layout.samples = _samples_of(value["samples"], layout.size)
         return layout
 
 
@@ -153,6 +159,22 @@ def _written_of(value: Any, size: int) -> list[Range]:
                 f"written: {start:#x} to {end:#x}; whole pages in order below {size:#x} are allowed"
             )
         last = end
+    return found
+
+
+def _samples_of(value: Any, size: int) -> list[tuple[int, int]]:
+    if not isinstance(value, list) or len(value) > SAMPLES_MAX:
+        raise ValueError(f"samples: a list of at most {SAMPLES_MAX} is allowed")
+    found = []
+    for index, item in enumerate(value):
+        match item:
+            case [int(offset), int(crc)] if 0 <= offset <= size - PAGE and offset % PAGE == 0:
+                found.append((offset, crc))
+            case _:
+                raise ValueError(
+                    f"samples[{index}]: {item!r}; a page's offset below {size:#x} and its CRC-32 "
+                    "are allowed"
+                )
     return found
 
 
@@ -231,6 +253,27 @@ class MemoryFile:
     @property
     def written_bytes(self) -> int:
         return sum(end - start for start, end in self.written)
+
+    def samples(self) -> list[tuple[int, int]]:
+        """Of the pages written, some evenly among them: offset and CRC-32.
+
+        Raises:
+            HostError: they cannot be read again.
+        """
+        count = self.written_bytes // PAGE
+        wanted = sorted({count * i // SAMPLES for i in range(SAMPLES)}) if count else []
+        found: list[tuple[int, int]] = []
+        before = 0  # pages in the ranges before this one
+        try:
+            for start, end in self.written:
+                pages_here = (end - start) // PAGE
+                while wanted and wanted[0] < before + pages_here:
+                    offset = start + (wanted.pop(0) - before) * PAGE
+                    found.append((offset, crc32(os.pread(self.part.fd, PAGE, offset))))
+                before += pages_here
+        except OSError as error:
+            raise HostError.wrap(f"Cannot read {self.part.path}", error) from None
+        return found
 
     def publish(self) -> None:
         self.part.publish()
@@ -334,9 +377,11 @@ def _copy(file: MemoryFile, source: Source, ranges: Iterable[Range]) -> None:
 def open_file(path: str, layout: Layout) -> int:
     """A descriptor of a memory file that is as long as ``layout`` says; close it after mapping.
 
+    Its samples tell the file of another guest, and most of other moments.
+
     Raises:
         HostError: it cannot be opened.
-        SnapshotError: it has another length, or is no memory file.
+        SnapshotError: it has another length, or is no memory file, or that of another snapshot.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -351,6 +396,7 @@ def open_file(path: str, layout: Layout) -> int:
             raise SnapshotError(
                 f"{_FROM_FILE}{path} has {size} bytes; the state says {layout.size}{what}"
             )
+        _check_samples(fd, layout, path)
     except OSError as error:
         os.close(fd)
         raise HostError.wrap(f"{_FROM_FILE}{path}", error) from None
@@ -358,6 +404,17 @@ def open_file(path: str, layout: Layout) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def _check_samples(fd: int, layout: Layout, path: str) -> None:
+    for offset, _ in layout.samples:  # all at once, should they have to come from the disk
+        os.posix_fadvise(fd, offset, PAGE, os.POSIX_FADV_WILLNEED)
+    for offset, crc in layout.samples:
+        if crc32(os.pread(fd, PAGE, offset)) != crc:
+            raise SnapshotError(
+                f"{_FROM_FILE}{path}: the page at {offset:#x} is not the one that was saved: the "
+                "file is of another snapshot, or a diff that was not merged, or was changed"
+            )
 
 
 def map_range(fd: int, r: MemoryRange) -> mapping.Mapping:

@@ -37,6 +37,7 @@ def save(folder, name, *numbers, kind="Full", vcpu=b"\0" * 16, guest=None):
         high = [(s - half, e - half) for s, e in pages.of_numbers(n for n in numbers if n >= 256)]
         file = memory.prepare_diff(paths[1], SIZE, sources, [low, high])
         layout.written = file.written
+    layout.samples = file.samples()
     file.publish()
     sections = {
         "config": {"vcpu_count": 1, "name": "\x1b[2J"},
@@ -107,13 +108,24 @@ def test_swapped_damaged_and_missing_files_are_named(tmp_path, capsys):
 
 
 def test_a_diff_that_lost_its_pages_is_found(tmp_path, capsys):
-    path, mem = save(tmp_path, "diff", 7, 300, kind="Diff")
+    path, mem = save(tmp_path, "diff", *range(0, 80, 2), kind="Diff")
     assert run("verify", path, mem) == 0
-    os.truncate(mem, 0)
-    os.truncate(mem, SIZE)
+    samples = dict(Layout.of(state.read(path)).samples)
+    lost = next(n for n in range(0, 80, 2) if n * PAGE not in samples)
+    with open(mem, "rb") as file:
+        data = file.read()
+    with open(mem, "wb") as file:
+        file.truncate(SIZE)
+        for number in range(0, 80, 2):
+            if number != lost:
+                os.pwrite(file.fileno(), data[number * PAGE :][:PAGE], number * PAGE)
     capsys.readouterr()
     assert run("verify", path, mem) == 1
-    assert "holes where its state says that 2 pages were written" in capsys.readouterr().err
+    assert "holes where its state says that 1 pages were written" in capsys.readouterr().err
+    os.truncate(mem, 0)
+    os.truncate(mem, SIZE)
+    assert run("verify", path, mem) == 1
+    assert "is not the one that was saved" in capsys.readouterr().err
 
 
 def test_two_snapshots_that_are_the_same_and_two_that_are_not(tmp_path, capsys):

@@ -204,6 +204,42 @@ def test_memory_files_of_another_length_are_refused(tmp_path):
     )
 
 
+@pytest.mark.parametrize("count", [0, 1, 15, 16, 17, 64])
+def test_a_file_is_known_by_some_of_its_pages(tmp_path, count):
+    file = memory.prepare_full(str(tmp_path / "mem"), SIZE, [source_of(ram(*range(count)))])
+    layout = Layout([(0, SIZE)])
+    layout.samples = file.samples()
+    file.publish()
+    offsets = [offset for offset, _ in layout.samples]
+    assert len(offsets) == len(set(offsets)) == min(count, memory.SAMPLES)
+    os.close(memory.open_file(str(tmp_path / "mem"), layout))
+    for offset in offsets:
+        with open(tmp_path / "mem", "r+b") as changed:
+            changed.seek(offset + 4000)
+            changed.write(b"\xee")
+        with pytest.raises(SnapshotError, match=f"the page at {offset:#x} is not the one that was"):
+            memory.open_file(str(tmp_path / "mem"), layout)
+        with open(tmp_path / "mem", "r+b") as changed:
+            changed.seek(offset + 4000)
+            changed.write(b"\0")
+
+
+def test_a_diff_is_known_before_and_after_it_was_merged(tmp_path):
+    guest = ram(1, 2, 3)
+    save(tmp_path / "base", source_of(guest))
+    guest.view[2 * PAGE] = 9
+    dirty = [[(2 * PAGE, 3 * PAGE)]]
+    layout = Layout([(0, SIZE)], snapshot_type="Diff")
+    diff = memory.prepare_diff(str(tmp_path / "diff"), SIZE, [source_of(guest)], dirty)
+    layout.samples = diff.samples()
+    diff.publish()
+    os.close(memory.open_file(str(tmp_path / "diff"), layout))
+    with pytest.raises(SnapshotError, match="a diff that was not merged"):
+        memory.open_file(str(tmp_path / "base"), layout)
+    memory.prepare_diff(str(tmp_path / "base"), SIZE, [source_of(guest)], dirty).publish()
+    os.close(memory.open_file(str(tmp_path / "base"), layout))
+
+
 def as_state(value):
     sections = {"config": {}, "memory": value, "vm": {}, "vcpu.0": {}, "devices": {}}
     return state.parse(state.encode("machine", sections), "snap")
@@ -213,7 +249,9 @@ def test_a_layout_comes_back_from_a_state_file():
     layout = Layout([(0, SIZE), (1 << 32, PAGE)], huge_pages="2M", snapshot_type="Diff")
     assert Layout.of(as_state(layout.to_json())).written is None
     layout.written = [(0, PAGE), (SIZE, SIZE + PAGE)]
+    layout.samples = [(PAGE, 2**32 - 1)]
     found = Layout.of(as_state(layout.to_json()))
+    assert found.samples == layout.samples
     assert [(r.gpa, r.size, r.offset) for r in found.ranges] == [
         (0, SIZE, 0),
         (1 << 32, PAGE, SIZE),
@@ -235,6 +273,10 @@ def test_a_layout_comes_back_from_a_state_file():
         ({"huge_pages": "1G"}, "huge_pages: '1G'; None, Transparent, 2M are allowed"),
         ({"written": b"1"}, "pairs of 8 bytes"),
         ({"written": bytes(16)}, "0x0 to 0x0; whole pages in order below 0x40000"),
+        ({"samples": [[SIZE, 1]]}, f"samples[0]: [{SIZE}, 1]; a page's offset below 0x40000"),
+        ({"samples": [[1, 1]]}, "a page's offset"),
+        ({"samples": [1]}, "a page's offset"),
+        ({"samples": [[0, 0]] * 65}, "at most 64"),
         ({"snapshot_type": None}, "snapshot_type: None; Full, Diff are allowed"),
     ],
 )
