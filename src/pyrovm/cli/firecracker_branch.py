@@ -139,6 +139,7 @@ class MachineBrancher:
         entry: dict[str, Any] = {
             "snapshot_path": params.snapshot_path,
             "mem_file_path": params.mem_file_path,
+            "pid": child.pid,
             "state": "writing",
         }
         self._snapshots.append(entry)

@@ -18,6 +18,7 @@ COMMANDS = {
     "build": ("build", "make an image of a program and all it needs"),
     "image": ("image", "the images of this machine: list, inspect, export"),
     "snapshot": ("snapshot", "save and restore microVMs; inspect, verify, merge, serve the files"),
+    "fork": ("fork", "make copies of a running microVM, which go on by themselves"),
     "doctor": ("doctor", "say what this host can do, and what is missing"),
     "kernel": ("kernel", "fetch or build guest kernels"),
     "launcher": ("launcher", "a daemon that has VMs started in milliseconds"),

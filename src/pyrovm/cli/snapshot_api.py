@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-import socket
-from typing import TYPE_CHECKING, Any
+import time
+from typing import TYPE_CHECKING
 
+from pyrovm.cli.ask import ask
 from pyrovm.errors import HostError, StateError
-from pyrovm.sdk.http1 import ProtocolError, ResponseParser, build_request
 from pyrovm.sdk.snapshots import Snapshot, create_request, load_request
 
 if TYPE_CHECKING:
     import argparse
     from argparse import _SubParsersAction
 
-TIMEOUT = 600.0  # seconds; a large guest on a slow disk
+WRITING_S = 3600.0  # of a large guest on a slow disk
+LOOK_S = 0.02  # how often to look whether it is done
 
 
 def add_parsers(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -28,6 +29,9 @@ def add_parsers(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         each.add_argument("state", metavar="STATE", help="the state file")
         each.add_argument("memory", metavar="MEMORY", nargs="?", help="the memory file (STATE.mem)")
     create.add_argument("--diff", action="store_true", help="only what changed since the last one")
+    create.add_argument(
+        "--live", action="store_true", help="a copy of the process writes; the guest hardly stops"
+    )
     load.add_argument("--page-server", metavar="SOCKET", help="of a page-fault handler, for memory")
     load.add_argument("--paused", action="store_true", help="do not let the guest run yet")
     load.add_argument("--track-dirty-pages", action="store_true", help="for small diffs later")
@@ -40,16 +44,37 @@ def add_parsers(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _create(args: argparse.Namespace) -> int:
     snapshot = _files(args)
-    was_running = _ask(args.socket, "GET", "/")["state"] == "Running"
+    if args.live:
+        if args.diff:
+            raise StateError("--live and --diff: a copy of the process writes whole snapshots")
+        return _create_live(args.socket, snapshot)
+    was_running = ask(args.socket, "GET", "/")["state"] == "Running"
     if was_running:
-        _ask(args.socket, "PATCH", "/vm", {"state": "Paused"})
+        ask(args.socket, "PATCH", "/vm", {"state": "Paused"})
     try:
-        _ask(args.socket, "PUT", "/snapshot/create", create_request(snapshot, diff=args.diff))
+        ask(args.socket, "PUT", "/snapshot/create", create_request(snapshot, diff=args.diff))
     finally:
         if was_running:
-            _ask(args.socket, "PATCH", "/vm", {"state": "Resumed"})
+            ask(args.socket, "PATCH", "/vm", {"state": "Resumed"})
     print(f"{snapshot.state} and {snapshot.memory} are written")
     return 0
+
+
+def _create_live(socket: str, snapshot: Snapshot) -> int:
+    files = {"snapshot_path": snapshot.state, "mem_file_path": snapshot.memory}
+    pid = ask(socket, "PUT", "/branch", {"snapshot": files})["pid"]
+    deadline = time.monotonic() + WRITING_S
+    while time.monotonic() < deadline:
+        found = [each for each in ask(socket, "GET", "/branch")["snapshots"] if each["pid"] == pid]
+        if not found:
+            raise HostError(f"{socket}: the VMM knows nothing of the snapshot any more")
+        if found[0]["state"] == "failed":
+            raise HostError(found[0]["error"])
+        if found[0]["state"] == "written":
+            print(f"{snapshot.state} and {snapshot.memory} are written")
+            return 0
+        time.sleep(LOOK_S)
+    raise HostError(f"{socket}: the snapshot is not written after {WRITING_S:g} s")
 
 
 def _load(args: argparse.Namespace) -> int:
@@ -69,7 +94,7 @@ def _load(args: argparse.Namespace) -> int:
         clock_realtime=args.clock_realtime,
         huge_pages="Snapshot",
     )
-    _ask(args.socket, "PUT", "/snapshot/load", body)
+    ask(args.socket, "PUT", "/snapshot/load", body)
     print(f"{args.socket}: {'paused' if args.paused else 'running'}")
     return 0
 
@@ -82,31 +107,3 @@ def _files(args: argparse.Namespace) -> Snapshot:
 def _from_here(path: str | None) -> str | None:
     """A path for the VMM, whose folder may be another one."""
     return None if path is None else os.path.abspath(path)
-
-
-def _ask(path: str, method: str, target: str, body: object = None) -> Any:
-    """One request; the JSON of its answer.
-
-    Raises:
-        HostError: nobody answers there.
-        StateError: the VMM refused; its words.
-    """
-    parser = ResponseParser()
-    try:
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(TIMEOUT)
-            connection.connect(path)
-            connection.sendall(build_request(method, target, body))
-            while data := connection.recv(65536):
-                response = parser.feed(data)
-                if response is not None:
-                    if not response.ok:
-                        raise StateError(response.fault)
-                    return response.json()
-    except OSError as error:
-        if error.errno is None:
-            raise HostError(f"{path}: {error}") from None
-        raise HostError.wrap(path, error) from None
-    except ProtocolError as error:
-        raise HostError(f"{path}: {error}") from None
-    raise HostError(f"{path}: the VMM ended without an answer to {method} {target}")
