@@ -11,6 +11,7 @@ ROOMS = (
     *("arch.x86.acpi", "arch.x86.cpuid", "boot", "devices", "devices.vsock", "mmds", "kvm"),
     *("backends", "machine", "api", "unikernel"),
 )
+REHEARSALS = 20  # so often runs the code before the interpreter has adapted it for good
 OPTIONAL = ("unicorn_",)  # they need what may not be installed
 MODULES = (
     *("cli.firecracker", "cli.firecracker_vmm", "cli.firecracker_args", "cli.firecracker_console"),
@@ -33,6 +34,8 @@ def load() -> None:
                 import_module(f"pyrovm.{room}.{name}")
     for name in MODULES:
         import_module(f"pyrovm.{name}")
+    for _ in range(REHEARSALS):
+        _rehearse()
 
 
 def prepare() -> None:
