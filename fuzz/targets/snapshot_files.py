@@ -12,7 +12,7 @@ from zlib import crc32
 from fuzz.source import Source
 from pyrovm.errors import SnapshotError
 from pyrovm.snapshot import compare, serve, state, tree, working_set
-from pyrovm.snapshot.memory import Layout
+from pyrovm.snapshot.layout import Layout
 
 MEMORY = {
     "size": 1 << 20,

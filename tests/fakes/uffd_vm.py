@@ -10,7 +10,7 @@ import zlib
 
 from pyrovm.errors import PyrovmError
 from pyrovm.snapshot import uffd
-from pyrovm.snapshot.memory import Layout
+from pyrovm.snapshot.layout import Layout
 
 
 def main():

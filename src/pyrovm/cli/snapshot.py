@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from pyrovm.cli import snapshot_api
 from pyrovm.errors import HostError, PyrovmError, SnapshotError
 from pyrovm.snapshot import compare, pages, rebase, state
-from pyrovm.snapshot.memory import Layout, open_file
+from pyrovm.snapshot.layout import Layout
+from pyrovm.snapshot.memory import open_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

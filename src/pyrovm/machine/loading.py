@@ -13,7 +13,7 @@ from pyrovm.machine.machine import StopReason
 from pyrovm.machine.restoring import Saved
 from pyrovm.machine.saved_memory import MemoryOfFile, MemoryOfHandler
 from pyrovm.snapshot import state
-from pyrovm.snapshot.memory import Layout
+from pyrovm.snapshot.layout import Layout
 from pyrovm.snapshot.working_set import RECORD_SECONDS
 
 TYPE_CHECKING = False

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pyrovm.host.mapping import Mapping
     from pyrovm.machine.loop import EventLoop
-    from pyrovm.snapshot.memory import Layout
+    from pyrovm.snapshot.layout import Layout
 
 
 class MemoryOfFile:

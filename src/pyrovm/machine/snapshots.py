@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pyrovm.machine.saving import save_machine
 from pyrovm.snapshot import state
-from pyrovm.snapshot.memory import Layout, Source, prepare_diff, prepare_full
+from pyrovm.snapshot.layout import Layout
+from pyrovm.snapshot.memory import Source, prepare_diff, prepare_full
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

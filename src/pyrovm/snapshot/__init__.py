@@ -2,6 +2,7 @@
 
 ``tree``     structured data with bytes in it, as one run of bytes
 ``state``    the state file: head, sections, checksums
+``layout``   what a memory file holds
 ``part``     files that appear whole or not at all
 ``memory``   guest memory into a file, and from a file into mappings
 ``pages``    which pages hold anything

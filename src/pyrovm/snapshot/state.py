@@ -42,7 +42,7 @@ SECTIONS: dict[str, dict[str, bool]] = {
     "machine": {
         "host": False,  # CPU and kernel of the machine that it was taken on
         "config": True,  # as the API knows it: machine, boot source, drives, interfaces ...
-        "memory": True,  # pyrovm.snapshot.memory.Layout
+        "memory": True,  # pyrovm.snapshot.layout.Layout
         "vm": True,  # interrupt chips, timer, clock
         "vcpu.": True,
         "devices": True,

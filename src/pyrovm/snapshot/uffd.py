@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pyrovm.host.mapping import Mapping
-    from pyrovm.snapshot.memory import Layout
+    from pyrovm.snapshot.layout import Layout
 
 WORDS_MAX = 1024  # bytes of a handler's last words
 CONNECT_TIMEOUT = 5.0  # seconds; a local socket with room in its backlog takes none

@@ -11,7 +11,8 @@ import pytest
 from pyrovm.cli import main, snapshot
 from pyrovm.host import facts, mapping
 from pyrovm.snapshot import memory, pages, state
-from pyrovm.snapshot.memory import Layout, Source
+from pyrovm.snapshot.layout import Layout
+from pyrovm.snapshot.memory import Source
 
 PAGE = 4096
 RANGES = [(0, 1 << 20), (1 << 32, 1 << 20)]

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from pyrovm.snapshot import part, state
-from pyrovm.snapshot.memory import Layout
+from pyrovm.snapshot.layout import Layout
 
 KILLS = int(os.environ.get("PYROVM_TEST_KILLS", "8"))
 SIZE = 8 << 20
@@ -20,7 +20,8 @@ WRITER = """
 import sys
 from pyrovm.host import mapping
 from pyrovm.snapshot import memory, state
-from pyrovm.snapshot.memory import Layout, Source
+from pyrovm.snapshot.layout import Layout
+from pyrovm.snapshot.memory import Source
 from pyrovm.snapshot.part import Part
 folder, kind, size = sys.argv[1], sys.argv[2], int(sys.argv[3])
 if kind == "named":

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from pyrovm.errors import HostError, SnapshotError
 from pyrovm.host import mapping
 from pyrovm.snapshot import memory, pages, state
-from pyrovm.snapshot.memory import Layout, Source
+from pyrovm.snapshot.layout import Layout
+from pyrovm.snapshot.memory import Source
 
 PAGE = 4096
 SIZE = 64 * PAGE

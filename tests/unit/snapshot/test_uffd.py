@@ -18,7 +18,7 @@ import pytest
 from pyrovm.errors import HostError, SnapshotError
 from pyrovm.host import facts, mapping
 from pyrovm.snapshot import guard, serve, uffd, working_set
-from pyrovm.snapshot.memory import Layout
+from pyrovm.snapshot.layout import Layout
 from pyrovm.snapshot.server import Server
 
 PAGE = 4096

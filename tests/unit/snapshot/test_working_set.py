@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pyrovm.errors import HostError
 from pyrovm.snapshot import memory, working_set
-from pyrovm.snapshot.memory import Layout
+from pyrovm.snapshot.layout import Layout
 
 PAGE = 4096
 LAYOUT = Layout([(0, 2 << 20), (1 << 32, 1 << 20)])
