@@ -185,7 +185,7 @@ class Vcpu:
         """
         wanted, found = list(indices), dict[int, int]()
         while wanted:
-            buffer, slots = self._msr_buffer(dict.fromkeys(wanted, 0))
+            buffer, slots = self.msr_buffer(dict.fromkeys(wanted, 0))
             done = ioctl_buffer(self.fd, abi.KVM_GET_MSRS, buffer, what="KVM_GET_MSRS")
             found.update((slot.index, slot.data) for slot in slots[:done])
             wanted = wanted[done + 1 :]
@@ -203,10 +203,12 @@ class Vcpu:
 
     def try_set_msrs(self, values: Mapping[int, int]) -> int:
         """Set MSRs, in order, up to the first that KVM refuses; how many it took."""
-        buffer, _ = self._msr_buffer(values)
+        buffer, _ = self.msr_buffer(values)
         return ioctl_buffer(self.fd, abi.KVM_SET_MSRS, buffer, what="KVM_SET_MSRS")
 
-    def _msr_buffer(self, values: Mapping[int, int]) -> tuple[bytearray, list[abi.kvm_msr_entry]]:
+    @staticmethod
+    def msr_buffer(values: Mapping[int, int]) -> tuple[bytearray, list[abi.kvm_msr_entry]]:
+        """A struct kvm_msrs, and its entries."""
         buffer = with_tail(abi.kvm_msrs, abi.kvm_msr_entry, len(values))
         abi.kvm_msrs(buffer).nmsrs = len(values)
         slots = list(entries(buffer, abi.kvm_msrs, abi.kvm_msr_entry, len(values)))

@@ -145,12 +145,22 @@ class Exchange:
         elif self._limit is not None and len(output) > self._limit:
             raise TooLong(f"more than {self._limit} bytes of output")
 
+    def push(self) -> None:
+        """Send of the request what goes at once: the program begins though nobody serves it yet."""
+        try:
+            self._send_request()
+        except (BlockingIOError, ConnectionError):  # it is seen again when it is served
+            pass
+
+    def _send_request(self) -> None:
+        if self._request:
+            self._request = self._request[self._channel.send(self._request) :]
+        if not self._request:
+            self._poll.modify(self._channel.fileno(), select.POLLIN)
+
     def _talk(self, fd: int) -> None:
         try:
-            if self._request:
-                self._request = self._request[self._channel.send(self._request) :]
-            if not self._request:
-                self._poll.modify(fd, select.POLLIN)
+            self._send_request()
             data = self._channel.recv(PIECE)
         except BlockingIOError:
             return

@@ -123,6 +123,7 @@ class Execution:
         for fd in (streams.stdout, streams.stderr):
             if fd >= 0:
                 exchange.add_output(fd)
+        exchange.push()
         if self._is_killed:
             self.kill()
 

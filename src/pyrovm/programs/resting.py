@@ -182,7 +182,7 @@ class Template:
             os._exit(0)
         problem = ""
         try:
-            self._rest.wake()
+            self._wake()
         except PyrovmError as error:
             problem = str(error)
         fds = receive_descriptors(self._session.channel)
@@ -213,15 +213,19 @@ class Template:
             os._exit(0)  # the caller has lost interest
         self._session.send(news)
 
+    def _wake(self) -> None:
+        self._pause.calls.waiting.branch()
+        self._rest.wake()
+        self._rest.become_other()
+
     def _renew(self, request: wire.Fields, *, is_awake: bool) -> list[tuple[str, str]]:
         """What the VM has of the host's becomes our own; what the caller is told of us."""
         pause = self._pause
-        pause.stdio.open()
-        pause.calls.waiting.branch()
-        pause.calls.set_streams(pause.stdio.fds)
         if not is_awake:
-            self._rest.wake()
-        self._rest.become_other(request.get("argument", ()))
+            self._wake()
+        pause.stdio.open()
+        pause.calls.set_streams(pause.stdio.fds)
+        self._rest.go_on(request.get("argument", ()))
         published = self._outside.branch(request.get("publish", ()))
         outcome = pause.outcome
         outcome.started_ns, outcome.built_ns = self._forked_ns, perf_counter_ns()

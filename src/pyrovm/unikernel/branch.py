@@ -11,8 +11,10 @@ from __future__ import annotations
 import os
 import time
 
+from pyrovm.abi import kvm as kvm_abi
 from pyrovm.abi import libos as abi
 from pyrovm.errors import Unsupported
+from pyrovm.host.ioctl import ioctl_buffer
 from pyrovm.unikernel import initial
 from pyrovm.unikernel.cpu import MSR_LSTAR, MSR_SFMASK, MSR_STAR
 from pyrovm.unikernel.vm import ProgramVm
@@ -37,19 +39,24 @@ CLOCK_SLACK_NS, CLOCK_SLACK_PART = 1_000_000, 1000
 
 
 class CpuState:
-    """What one vCPU has in its registers, as KVM's structures."""
+    """What one vCPU has in its registers, as the ioctls that write them.
 
-    __slots__ = ("debugregs", "events", "msrs", "regs", "sregs", "tsc_offset", "xcrs", "xsave")
+    A child that is forked pays for each page of Python's that it touches: it has no more to do than
+    to make these calls.
+    """
 
     def __init__(self, vcpu: Vcpu) -> None:
         """Read them; the vCPU stands still."""
-        self.regs = vcpu.regs()
-        self.sregs = vcpu.sregs()
-        self.xsave = vcpu.xsave()
-        self.xcrs = vcpu.xcrs()
-        self.debugregs = vcpu.debugregs()
-        self.msrs = vcpu.msrs(MSRS)
-        self.events = vcpu.vcpu_events()
+        msrs, _ = vcpu.msr_buffer(vcpu.msrs(MSRS))
+        self._writes: list[tuple[str, int, bytearray | memoryview]] = [
+            ("KVM_SET_SREGS", kvm_abi.KVM_SET_SREGS, vcpu.sregs().view),
+            ("KVM_SET_XCRS", kvm_abi.KVM_SET_XCRS, vcpu.xcrs().view),  # before XSAVE needs them
+            ("KVM_SET_XSAVE", kvm_abi.KVM_SET_XSAVE, bytearray(vcpu.xsave())),
+            ("KVM_SET_MSRS", kvm_abi.KVM_SET_MSRS, msrs),
+            ("KVM_SET_DEBUGREGS", kvm_abi.KVM_SET_DEBUGREGS, vcpu.debugregs().view),
+            ("KVM_SET_REGS", kvm_abi.KVM_SET_REGS, vcpu.regs().view),
+            ("KVM_SET_VCPU_EVENTS", kvm_abi.KVM_SET_VCPU_EVENTS, vcpu.vcpu_events().view),
+        ]
         self.tsc_offset = -1
 
     def load(self, vcpu: Vcpu) -> None:
@@ -58,13 +65,8 @@ class CpuState:
         Raises:
             HostError: KVM refuses a part.
         """
-        vcpu.set_sregs(self.sregs)
-        vcpu.set_xcrs(self.xcrs)  # before what XSAVE may contain
-        vcpu.set_xsave(self.xsave)
-        vcpu.set_msrs(self.msrs)
-        vcpu.set_debugregs(self.debugregs)
-        vcpu.set_regs(self.regs)
-        vcpu.set_vcpu_events(self.events)
+        for what, request, data in self._writes:
+            ioctl_buffer(vcpu.fd, request, data, what=what)
         if self.tsc_offset >= 0:
             vcpu.set_tsc_offset(self.tsc_offset)
 
@@ -109,17 +111,21 @@ class Rest:
             state.load(cpu.vcpu)
         self._waiting.attach(self.vm.page)
 
-    def become_other(self, arguments: Sequence[str]) -> None:
-        """Be a VM of its own: another generation, other random numbers, what /dev/pyrovm says.
-
-        Raises:
-            ConfigError: an argument is not one line, or all are too long.
-        """
+    def become_other(self) -> None:
+        """Be a VM of its own: another generation, other random numbers."""
         boot = self.vm.boot
         before = boot.generation
         while boot.generation in (0, before):
             boot.generation = int.from_bytes(os.urandom(4), "little")
         boot.view[abi.pv_boot.seed.offset : abi.pv_boot.seed.offset + 64] = os.urandom(64)
+
+    def go_on(self, arguments: Sequence[str]) -> None:
+        """Have the time go on, and tell the guest; ``arguments`` are what /dev/pyrovm says then.
+
+        Raises:
+            ConfigError: an argument is not one line, or all are too long.
+        """
+        boot = self.vm.boot
         initial.write_news(self.vm.ram.view, boot, arguments)
         rest = time.monotonic_ns() - self._since_ns
         set_back = rest - rest // CLOCK_SLACK_PART - CLOCK_SLACK_NS
