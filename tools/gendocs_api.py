@@ -80,10 +80,10 @@ ENDPOINTS = [
     ("PUT", "/metrics", "metrics.METRICS_CONFIG", "where metrics go; once a process", BEFORE),
     ("GET", "/vm/config", "", "the whole configuration", ALWAYS),
     ("PATCH", "/vm", "actions.VM_UPDATE", "pause, resume", RUNNING),
-    ("PUT", "/snapshot/create", "snapshot.SNAPSHOT_CREATE", "not yet: answers 400", RUNNING),
+    ("PUT", "/snapshot/create", "snapshot.SNAPSHOT_CREATE", "save the paused microVM", RUNNING),
     (
         *("PUT", "/snapshot/load", "snapshot.SNAPSHOT_LOAD"),
-        *("not yet: answers 400 and ends the process", BEFORE),
+        *("go on from a snapshot; a failure ends the process", BEFORE),
     ),
 ]
 # Bodies inside bodies, at the end of the page.
