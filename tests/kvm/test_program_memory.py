@@ -7,11 +7,14 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+import pyrovm
 from pyrovm.guest import cache
+from pyrovm.programs.helper import HELPERS
 from tests.fakes import program_guest
 
 pytestmark = [
@@ -133,3 +136,20 @@ def test_a_large_image_is_mapped_in_huge_pages(tmp_path):
     with running(program, 0) as pid:
         image = sizes_kib(pid, ".erofs")
     assert image["FilePmdMapped"] >= 8 * 1024
+
+
+def test_memory_that_was_given_ahead_goes_back_where_it_is_not_needed(filler, monkeypatch):
+    monkeypatch.setenv("PYROVM_CACHE", program_guest.environment()["PYROVM_CACHE"])
+    pyrovm.run([filler, "0"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
+    helper = Path(f"/proc/{HELPERS.pid}/task/{HELPERS.pid}/children")
+    with ThreadPoolExecutor(1) as pool:
+        gate, opened = os.pipe()
+        output, written = os.pipe()
+        pool.submit(pyrovm.run, [filler, "0"], stdin=gate, stdout=written)
+        assert os.read(output, 100) == b"0 wrong\n"
+        vm = helper.read_text().split()[0]
+        assert sizes_kib(vm, "")["Rss"] < 6 * 1024
+        assert sizes_kib(vm, "")["AnonHugePages"] == 0
+        os.close(opened)
+    for fd in (gate, output, written):
+        os.close(fd)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pyrovm.abi import libos as abi
 from pyrovm.errors import PyrovmError
 from pyrovm.unikernel import engine
 
@@ -10,6 +11,12 @@ if TYPE_CHECKING:
     from pyrovm.unikernel.program import Program
     from pyrovm.unikernel.unicorn_vm import UnicornVm
     from pyrovm.unikernel.vm import ProgramVm
+
+MADV_POPULATE_WRITE = 23  # since Linux 5.14
+# Memory that the host gives ahead, in bytes: what every program needs, and what those of large
+# images need at least (an image with an interpreter has tens of megabytes).
+FOR_ALL, FOR_LARGE = 256 << 10, 4 << 20
+LARGE_IMAGE = 8 << 20
 
 
 class Prepared:
@@ -21,7 +28,11 @@ class Prepared:
         self._vm: ProgramVm | None = None
         try:
             self._vm = engine.open_kvm_vm(memory, libos_path)
+            for start, size in ((self._vm.free_start, FOR_ALL), (abi.PV_RAM_HUGE, FOR_LARGE)):
+                self._vm.ram.advise(MADV_POPULATE_WRITE, start, size)
         except PyrovmError:
+            pass
+        except OSError:  # it has not the memory, or the kernel knows no such advice
             pass
 
     def open_vm(self, program: Program, libos_path: str, name: str) -> ProgramVm | UnicornVm:
@@ -32,4 +43,7 @@ class Prepared:
         if name == "unicorn" or self._key != (program.memory, libos_path):
             vm.close()
             return engine.open_vm(program, libos_path, name)
-        return engine.loaded(vm, program)
+        vm = engine.loaded(vm, program)
+        if vm.boot.image_size < LARGE_IMAGE:
+            vm.discard(abi.PV_RAM_HUGE, FOR_LARGE)
+        return vm

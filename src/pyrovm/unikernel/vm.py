@@ -67,6 +67,11 @@ class ProgramVm:
         for cpu in self.cpus:
             cpu.set_registers(self.boot.page_table_gpa, self.boot.xcr0, self.vcpu_count)
 
+    @property
+    def free_start(self) -> int:
+        """Where RAM is free before a program is loaded, guest-physical, page-aligned."""
+        return self._tables.end
+
     def load(self, program: Program) -> None:
         """Put in what is to run, once; its memory is that of the VM.
 
