@@ -11,7 +11,7 @@ from zlib import crc32
 
 from fuzz.source import Source
 from pyrovm.errors import SnapshotError
-from pyrovm.snapshot import compare, serve, state, tree, working_set
+from pyrovm.snapshot import compare, faults, state, tree, working_set
 from pyrovm.snapshot.layout import Layout
 
 MEMORY = {
@@ -121,7 +121,7 @@ def _working_set(data: bytes) -> None:
 
 def _parts(data: bytes) -> None:
     try:
-        parts = serve.parts_of(data, 1 << 21)
+        parts = faults.parts_of(data, 1 << 21)
     except SnapshotError:
         return
     for part in parts:

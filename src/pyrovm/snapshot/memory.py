@@ -1,8 +1,8 @@
 """Guest memory into a file and back.
 
-The file is the guest's RAM and nothing else: the ranges of a :class:`~.layout.Layout` one behind the other,
-pages that are zero as holes; Firecracker's is the same.  A diff has the pages that changed at those
-very places and holes everywhere else, and is as long as the full file.
+The file is the guest's RAM and nothing else: the ranges of a :class:`~.layout.Layout` one behind
+the other, pages that are zero as holes; Firecracker's is the same.  A diff has the pages that
+changed at those very places and holes everywhere else, and is as long as the full file.
 """
 
 from __future__ import annotations

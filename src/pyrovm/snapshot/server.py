@@ -1,7 +1,7 @@
 """``pyrovm snapshot serve``: one memory file for any number of VMs, over a Unix socket.
 
 For each VM that connects: one message with its userfaultfd (:mod:`.uffd` has the form), then its
-faults (:mod:`.serve`) until it goes.  The pages that the first VM asks for are remembered as the
+faults (:mod:`.faults`) until it goes.  The pages that the first VM asks for are remembered as the
 file's working set, and brought to later ones before they ask.  An error of one VM costs that VM its
 handler, which is told why and ends; the others are served on.
 """
@@ -16,7 +16,7 @@ from time import monotonic
 
 from pyrovm.errors import HostError, PyrovmError
 from pyrovm.snapshot import working_set
-from pyrovm.snapshot.serve import Guest, MemoryFile, parts_of
+from pyrovm.snapshot.faults import Guest, MemoryFile, parts_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

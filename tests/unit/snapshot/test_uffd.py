@@ -17,7 +17,7 @@ import pytest
 
 from pyrovm.errors import HostError, SnapshotError
 from pyrovm.host import facts, mapping
-from pyrovm.snapshot import guard, serve, uffd, working_set
+from pyrovm.snapshot import faults, guard, uffd, working_set
 from pyrovm.snapshot.layout import Layout
 from pyrovm.snapshot.server import Server
 
@@ -343,7 +343,7 @@ def test_a_descriptor_that_is_no_userfaultfd_is_refused(memory_file):
 
 def test_a_part_is_taken_by_either_name_of_its_page_size():
     part = {"base_host_virt_addr": 2 << 20, "size": 2 << 20, "offset": 0, "page_size_kib": 2 << 20}
-    (found,) = serve.parts_of(json.dumps([part]).encode(), 2 << 20)
+    (found,) = faults.parts_of(json.dumps([part]).encode(), 2 << 20)
     assert (found.page_size, len(found.state)) == (2 << 20, 1)
 
 
