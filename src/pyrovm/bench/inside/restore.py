@@ -36,10 +36,10 @@ class ByApi(Pyrovm):
 
     def save(self, folder: Path) -> None:
         """Write the running guest to ``folder``."""
-        self._connection.recv(4096)  # the answer to what began it
-        self._ask("PATCH", "/vm", {"state": "Paused"})
+        self.heed()
+        self.ask("PATCH", "/vm", {"state": "Paused"})
         files = {"snapshot_path": f"{folder}/state", "mem_file_path": f"{folder}/memory"}
-        self._ask("PUT", "/snapshot/create", {"snapshot_type": "Full", **files})
+        self.ask("PUT", "/snapshot/create", {"snapshot_type": "Full", **files})
 
     def make_ready_to_load(self, folder: Path) -> None:
         """Everything before the word."""
@@ -51,14 +51,19 @@ class ByApi(Pyrovm):
         """Load it and let it run; when that began, in ns."""
         memory = {"backend_type": "File", "backend_path": f"{self._folder}/memory"}
         body = {"snapshot_path": f"{self._folder}/state", "mem_backend": memory, "resume_vm": True}
-        return self._ask("PUT", "/snapshot/load", body)
+        return self.ask("PUT", "/snapshot/load", body)[0]
 
-    def _ask(self, method: str, path: str, body: dict[str, Any]) -> int:
+    def heed(self) -> None:
+        """Read the answer to the word that began it."""
+        self._connection.recv(4096)
+
+    def ask(self, method: str, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """When the request was sent, in ns, and the JSON of its answer, if it has any."""
         began = self.send(self._connection, method, path, json.dumps(body).encode())
-        said = self._connection.recv(4096)
-        if b" 204 " not in said:
+        head, _, said = self._connection.recv(65536).partition(b"\r\n\r\n")
+        if b" 204 " not in head and b" 200 " not in head:
             raise self.failure(f"{method} {path} was refused: {said!r}")
-        return began
+        return began, json.loads(said) if said else {}
 
 
 class FirecrackerByApi(ByApi, Firecracker):

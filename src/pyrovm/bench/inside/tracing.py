@@ -16,19 +16,22 @@ from pathlib import Path
 TRACEFS = Path("/sys/kernel/tracing")
 HERE = 0x70797276  # the number of a hypercall that does not exist: "pyrv"
 
-_EVENT = re.compile(r"(?P<seconds>\d+)\.(?P<us>\d{6}): (?P<name>\w+): (?P<text>.*)$")
+_EVENT = re.compile(
+    r"-(?P<task>\d+) +\[.*?(?P<seconds>\d+)\.(?P<us>\d{6}): (?P<name>\w+): (?P<text>.*)$"
+)
 _BUFFER_KIB = 32 << 10
 
 
 class Event:
-    """One event: ``ns`` of the monotonic clock (to 1 us), its name and its text."""
+    """One event: ``ns`` of the monotonic clock (to 1 us), its name, text and task (thread)."""
 
-    __slots__ = ("name", "ns", "text")
+    __slots__ = ("name", "ns", "task", "text")
 
-    def __init__(self, ns: int, name: str, text: str) -> None:
+    def __init__(self, ns: int, name: str, text: str, task: int = 0) -> None:
         self.ns = ns
         self.name = name
         self.text = text
+        self.task = task
 
 
 def parse_event(line: str) -> Event | None:
@@ -37,7 +40,7 @@ def parse_event(line: str) -> Event | None:
     if found is None:
         return None
     ns = int(found["seconds"]) * 1_000_000_000 + int(found["us"]) * 1000
-    return Event(ns, found["name"], found["text"])
+    return Event(ns, found["name"], found["text"], int(found["task"]))
 
 
 class Tracing:

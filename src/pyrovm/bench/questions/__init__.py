@@ -16,6 +16,7 @@ from types import ModuleType
 from pyrovm.bench.figures import Answer
 from pyrovm.bench.questions import (
     boot,
+    branch,
     classic,
     density,
     exits,
@@ -59,11 +60,13 @@ QUESTIONS = [
     Question("programs-memory", programs, program_memory.answer, 30),
     Question("solo5", solo5, solo5.answer, 10),
     Question("templates", templates, templates.answer, 45),
+    Question("branch", branch, branch.answer, 40),
     Question("density", density, density.answer, 60),
     Question("boot-lean", boot, partial(boot.answer, "lean", counted=False), 120, on_demand=True),
     Question("boot-cloud", boot, partial(boot.answer, "cloud", counted=False), 240, on_demand=True),
     Question("boot-lean-counted", boot, partial(boot.answer, "lean", counted=True), 60, False),
     Question("boot-cloud-counted", boot, partial(boot.answer, "cloud", counted=True), 60, False),
+    Question("branch-linux", branch, branch.linux, 30, False),
     Question("restore", restore, restore.answer, 120, False),
     Question("classic", classic, classic.answer, 60, False),
     Question("exits", exits, exits.answer, 60, False),
