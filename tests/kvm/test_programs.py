@@ -183,7 +183,7 @@ def test_a_trace_names_the_calls_and_what_is_missing(hello):
     ("options", "word"),
     [
         (["--memory", "1K"], "1K"),
-        (["--cpus", "2"], "--cpus"),
+        (["--cpus", "9"], "--cpus"),
         (["--timeout", "soon"], "soon"),
         (["--workdir", "here"], "here"),
         (["--no-such-option"], "--no-such-option"),

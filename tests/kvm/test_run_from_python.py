@@ -140,7 +140,7 @@ def test_the_network_is_closed_unless_it_is_allowed():
     [
         ({"memory": "1K"}, ConfigError, "1K"),
         ({"memory": 2}, ConfigError, "8 MiB"),
-        ({"cpus": 2}, ConfigError, "cpus: 2"),
+        ({"cpus": 9}, ConfigError, "cpus: 9"),
         ({"cwd": "here"}, ConfigError, "cwd: 'here'"),
         ({"env": {"A=B": "c"}}, ConfigError, "A=B"),
         ({"env": {"A": "\0"}}, ConfigError, "NUL"),

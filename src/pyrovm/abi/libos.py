@@ -10,6 +10,7 @@ from __future__ import annotations
 from pyrovm.abi.layout import S32, S64, U32, U64, Array, Nested, NestedArray, Scalar, Struct
 
 PV_ARMS_MAX = 0x100
+PV_BELL = 0x800
 PV_BOOT_GPA = 0x4000
 PV_CALLS = 11
 PV_CALL_GPA = 0x7000000000
@@ -55,6 +56,7 @@ PV_HEADER_MAGIC = 0x524445484F525950
 PV_IDT_GPA = 0x2000
 PV_IMAGE_GPA = 0x4000000000
 PV_IMAGE_MAX = 0x2000000000
+PV_INTERRUPT = 8
 PV_IOV_MAX = 64
 PV_IO_MAX = 0x100000
 PV_KERNEL_CODE = 16
@@ -65,9 +67,11 @@ PV_LIBOS_VA = 0x3F0000000000
 PV_LOG = 3
 PV_MAGIC = 0x534F4C4F52595000
 PV_NEWS_MAX = 0x4000
+PV_NOW = 1
 PV_PANIC = 9
 PV_PATH_MAX = 0x1000
 PV_PENDING_BRANCH = 4
+PV_PENDING_INTERRUPT = 8
 PV_PENDING_SIGNAL = 2
 PV_PENDING_TICK = 1
 PV_PHYSMAP = 0x3E0000000000
@@ -95,7 +99,8 @@ PV_SOCKET_SHUTDOWN = 5
 PV_STDERR = 2
 PV_STDIN = 0
 PV_STDOUT = 1
-PV_TICK = 8
+PV_STOPPED = 2
+PV_TICKING = 0
 PV_TICK_NS = 0x989680
 PV_TSS = 64
 PV_USER_CODE = 51
@@ -109,7 +114,7 @@ PV_WRITE = 2
 
 class pv_header(Struct):
     __slots__ = ()
-    SIZE = 88
+    SIZE = 112
     magic = Scalar(0, U64)
     version = Scalar(8, U32)
     size = Scalar(12, U32)
@@ -122,6 +127,9 @@ class pv_header(Struct):
     upcall_entry = Scalar(64, U64)
     vectors = Scalar(72, U64)
     fault_entry = Scalar(80, U64)
+    return_start = Scalar(88, U64)
+    return_end = Scalar(96, U64)
+    return_entry = Scalar(104, U64)
 
 
 class pv_share(Struct):

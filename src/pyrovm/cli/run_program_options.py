@@ -22,7 +22,7 @@ output and error, and its exit status is ours.
 
 options:
   --memory SIZE         at most so much memory (default 512M)
-  --cpus N              vCPUs (only 1 so far)
+  --cpus N              vCPUs for its threads, 1 to 8 (default 1)
   -e, --env NAME=VALUE  set a variable of the environment; NAME alone takes ours
   -v, --volume HOST:GUEST[:ro]
                         let it use this folder of the host, at GUEST
@@ -44,6 +44,7 @@ pyrovm itself failed; 126 where the image cannot be run.
 
 MIB = 1 << 20
 DEFAULT_MEMORY = 512 * MIB
+PV_CPU_MAX = 8  # abi.libos has it; not imported for one number
 ENGINES = ("auto", "kvm", "unicorn")
 
 
@@ -53,6 +54,7 @@ class Options:
     def __init__(self) -> None:
         self.command: list[str] = []
         self.memory = DEFAULT_MEMORY
+        self.cpus = 1
         self.env: dict[str, str] = {}
         self.workdir = ""
         self.hostname = "pyrovm"
@@ -68,9 +70,10 @@ def _memory(options: Options, value: str) -> None:
     options.memory = -(-size_mib(value) // 2) * 2 * MIB
 
 
-def _cpus(_options: Options, value: str) -> None:
-    if value != "1":
-        raise ConfigError(f"--cpus: {value!r} given; a program's VM has 1 so far")
+def _cpus(options: Options, value: str) -> None:
+    if not value.isdecimal() or not 1 <= int(value) <= PV_CPU_MAX:
+        raise ConfigError(f"--cpus: {value!r} given; 1 to {PV_CPU_MAX} are allowed")
+    options.cpus = int(value)
 
 
 def _env(options: Options, value: str) -> None:

@@ -56,6 +56,11 @@ def exchange_mask(numbers: Iterable[int]) -> set[int]:
     return before
 
 
+def unblock(numbers: Iterable[int]) -> None:
+    """Have these signals delivered to this thread again."""
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, numbers)
+
+
 def wait(numbers: Iterable[int]) -> tuple[int, int]:
     """Sleep until one of the blocked ``numbers`` is pending; it, and its ``si_code``."""
     info = _signal.sigwaitinfo(numbers)

@@ -49,17 +49,25 @@ enum pv_call {
 	PV_EXIT = 0,    /* in: status (0-255, or PV_EXIT_SIGNAL + number); does not return */
 	PV_READ = 1,    /* in: handle, iovec gpa, iovec count, offset or -1; out: bytes, 0 at the end */
 	PV_WRITE = 2,   /* in: handle, iovec gpa, iovec count, offset or -1; out: bytes */
-	PV_WAIT = 3,    /* in: timeout (ns, ~0 for ever), arms gpa, arms count, events gpa, events size;
-	                   out: number of events */
+	PV_WAIT = 3,    /* in: timeout (ns, ~0 for ever), arms gpa, arms count, events gpa, events size
+	                   (0: only until the timeout, or this vCPU's bell rings); out: number of events */
 	PV_DISCARD = 4, /* in: gpa, length: pages whose contents are not needed any more */
 	PV_SOCKET = 5,  /* in: operation, handle, argument gpa, argument length; see below */
 	PV_FILE = 6,    /* in: operation, handle, argument gpa, argument length; see below */
 	PV_CLOSE = 7,   /* in: handle */
-	PV_TICK = 8,    /* in: 1 to be interrupted every PV_TICK_NS from now on, 0 no longer */
+	PV_INTERRUPT = 8, /* in: a bit for each vCPU, PV_TICKING: they are interrupted every PV_TICK_NS
+	                     from now on, no others; PV_NOW: once, and started if they do not run yet;
+	                     PV_STOPPED: this returns only when they have left the program */
 	PV_PANIC = 9,   /* in: text gpa, length: the library OS gives up; does not return */
 	PV_READY = 10,  /* the program says that it may be branched here; in each branch this returns */
 	PV_CALLS = 11
 };
+
+enum pv_interrupt { PV_TICKING = 0, PV_NOW = 1, PV_STOPPED = 2 };
+
+/* A store to PV_CALL_PAGE + PV_BELL + 8 * n, which is no call and does not leave the guest, rings
+ * vCPU n's bell: its PV_WAIT ends, or its next one.  Only where there are several vCPUs. */
+#define PV_BELL 0x800
 
 #define PV_EXIT_SIGNAL 0x100
 #define PV_TICK_NS     10000000
@@ -228,12 +236,17 @@ struct pv_boot {
  *
  * GS points to it.  The VMM interrupts a vCPU by its registers: it stops it, and where RIP is
  * outside of the library OS's code it saves RIP, RSP and RFLAGS here, and lets it go on at
- * pv_header.upcall_entry with RSP = kernel_stack.  In any case it sets pending bits, which the
- * library OS looks at before it goes back to the program.
+ * pv_header.upcall_entry with RSP = kernel_stack.  Where RIP is between return_start and return_end,
+ * on the way back to the program behind the last look at the pending bits, it goes on at
+ * return_entry.  In any case the VMM sets pending bits, while the vCPU is stopped; otherwise only the
+ * vCPU itself changes them.  Signals are told to vCPU 0.
+ *
+ * vCPUs start at pv_header.entry: 0 by itself, the others when PV_INTERRUPT first names them.
  */
 #define PV_PENDING_TICK 1
 #define PV_PENDING_SIGNAL 2 /* signals is not 0 */
 #define PV_PENDING_BRANCH 4 /* generation is another one: this VM is a branch, or was restored */
+#define PV_PENDING_INTERRUPT 8 /* by another vCPU */
 
 struct pv_cpu {
 	uint64_t self; /* address of this structure */
@@ -262,6 +275,7 @@ struct pv_header {
 	uint64_t upcall_entry;
 	uint64_t vectors; /* for the IDT: PV_VECTORS stubs of PV_VECTOR_SIZE bytes */
 	uint64_t fault_entry; /* where the stubs go on in ring 3, for VMMs that do the stubs' work */
+	uint64_t return_start, return_end, return_entry;
 };
 #define PV_VECTORS 32
 #define PV_VECTOR_SIZE 16

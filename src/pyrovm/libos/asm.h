@@ -11,4 +11,7 @@
 #define CPU_USER_RIP 24
 #define CPU_USER_RSP 32
 #define CPU_USER_RFLAGS 40
+#define CPU_PENDING 64
+#define CPU_NUMBER 68
 #define CPU_FAULT_ADDRESS 80
+#define REGS_SIZE 168

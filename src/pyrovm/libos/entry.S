@@ -14,13 +14,18 @@
 header = . - 16
 	.quad text_end_offset, rodata_end_offset, data_end_offset, bss_end_offset
 	.quad start, syscall_entry, upcall_entry, vectors, fault_entry
+	.quad return_start, return_end, return_entry
 header_end = .
 
 	.text
 	.globl start
 start:
 	xor	%ebp, %ebp
+	cmpl	$0, %gs:CPU_NUMBER
+	jne	1f
 	call	boot
+	ud2
+1:	call	cpu_begin
 	ud2
 
 /* ------------------------------------------------------------------------------ registers
@@ -86,20 +91,36 @@ syscall_entry:
 	save_general
 	mov	%rsp, %rdi
 	call	syscall_dispatch	/* is it enough to restore what SYSCALL preserves? */
+
+/* Back to the program.  What the VMM makes pending from here on, it tells at return_entry: the
+ * registers still lie at the upper end of the thread's stack. */
+	.globl return_start
+return_start:
+	cmpl	$0, %gs:CPU_PENDING
+	jne	return_entry
 	test	%eax, %eax
-	jz	restore_all
+	jz	1f
 	restore_general
 	mov	8(%rsp), %rcx		/* rip */
 	mov	32(%rsp), %rsp
 	jmp	*%rcx
 
-/* Back to the program with all registers, at the struct regs in RSP.  IRET to the same ring is no
- * privileged instruction. */
+/* With all registers, at the struct regs in RSP.  IRET to the same ring is no privileged
+ * instruction. */
 	.globl restore_all
 restore_all:
-	restore_general
+	cmpl	$0, %gs:CPU_PENDING
+	jne	return_entry
+1:	restore_general
 	add	$8, %rsp
 	iretq
+	.globl return_end
+return_end:
+
+return_entry:
+	mov	%gs:CPU_KERNEL_STACK, %rsp
+	sub	$REGS_SIZE, %rsp
+	jmp	upcalled
 
 /* void enter_program(struct regs *) */
 	.globl enter_program
@@ -125,6 +146,7 @@ upcall_entry:
 	push	$-1
 	save_general
 	cld
+upcalled:
 	mov	%rsp, %rdi
 	call	upcall
 	jmp	restore_all
@@ -156,7 +178,7 @@ vectors:
 	.set	number, number + 1
 	.endr
 
-breakpoint:			/* flush_tlb()'s, or the program's own */
+breakpoint:			/* tlb_flush()'s, or the program's own */
 	push	%rax
 	lea	flush_done(%rip), %rax
 	cmp	%rax, 24(%rsp)
@@ -179,8 +201,8 @@ to_ring3:
 	push	fault_entry_address(%rip)
 	iretq
 
-	.globl flush_tlb
-flush_tlb:
+	.globl tlb_flush
+tlb_flush:			/* of this CPU */
 	int3
 flush_done:
 	ret
@@ -200,7 +222,11 @@ fault_entry:
 	mov	%rax, %rdi
 	mov	%rdx, %rsi
 	call	fault
-	jmp	restore_all
+	test	%eax, %eax
+	jz	restore_all
+	restore_general			/* back to where the library OS itself was */
+	add	$8, %rsp
+	iretq
 
 	.section .rodata
 fault_entry_address:
@@ -226,6 +252,12 @@ switch_stack:
 	pop	%rbp
 	pop	%rbx
 	ret
+
+/* A CPU without a thread goes on here, on a stack made by cpu_idler_create(). */
+	.globl idle_entry
+idle_entry:
+	call	idle_main
+	ud2
 
 /* long host_call(a, b, c, d, e, f, slot): store to the call page; see abi.h. */
 	.globl host_call_at

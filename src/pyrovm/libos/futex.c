@@ -112,6 +112,7 @@ static long requeue(u64 from, u64 to, u32 wake, u32 move)
 static long wake_op(u64 address, u64 address2, u32 wake, u32 wake2, u32 encoded)
 {
 	u32 operation = encoded >> 28 & 7, comparison = encoded >> 24 & 15, *at = (u32 *)address2, old;
+	const int order = __ATOMIC_SEQ_CST;
 	s32 operand = (s32)(encoded << 8) >> 20, compared = (s32)(encoded << 20) >> 20;
 	bool holds;
 
@@ -119,13 +120,12 @@ static long wake_op(u64 address, u64 address2, u32 wake, u32 wake2, u32 encoded)
 		operand = 1 << (operand & 31);
 	if (user_check(at, 4, true))
 		return -EFAULT;
-	old = *at;
 	switch (operation) {
-	case FUTEX_OP_SET: *at = (u32)operand; break;
-	case FUTEX_OP_ADD: *at = old + (u32)operand; break;
-	case FUTEX_OP_OR: *at = old | (u32)operand; break;
-	case FUTEX_OP_ANDN: *at = old & ~(u32)operand; break;
-	case FUTEX_OP_XOR: *at = old ^ (u32)operand; break;
+	case FUTEX_OP_SET: old = __atomic_exchange_n(at, (u32)operand, order); break;
+	case FUTEX_OP_ADD: old = __atomic_fetch_add(at, (u32)operand, order); break;
+	case FUTEX_OP_OR: old = __atomic_fetch_or(at, (u32)operand, order); break;
+	case FUTEX_OP_ANDN: old = __atomic_fetch_and(at, ~(u32)operand, order); break;
+	case FUTEX_OP_XOR: old = __atomic_fetch_xor(at, (u32)operand, order); break;
 	default: return -ENOSYS;
 	}
 	switch (comparison) {
@@ -140,29 +140,38 @@ static long wake_op(u64 address, u64 address2, u32 wake, u32 wake2, u32 encoded)
 	return futex_wake(address, wake, ~0u) + (holds ? futex_wake(address2, wake2, ~0u) : 0);
 }
 
-/* Priority inheritance means nothing where one thread runs at a time: the kernel's part of a PI
- * mutex is to hand it over. */
+/* What a word becomes from what it was; nothing where another thread has changed it meanwhile. */
+static bool change(u32 *word, u32 from, u32 to)
+{
+	return __atomic_compare_exchange_n(word, &from, to, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+}
+
+/* Priority inheritance means nothing where all threads are equal: the kernel's part of a PI mutex is
+ * to hand it over. */
 static long lock_pi(u64 address, u64 deadline, bool only_try)
 {
 	u32 *word = (u32 *)address, tid = (u32)current()->tid;
 
 	for (;;) {
-		u32 owner;
+		u32 value, owner;
 		long result;
 
 		if (user_check(word, 4, true))
 			return -EFAULT;
-		owner = *word & FUTEX_TID_MASK;
+		value = __atomic_load_n(word, __ATOMIC_SEQ_CST);
+		owner = value & FUTEX_TID_MASK;
 		if (!owner) {
-			*word = (*word & FUTEX_WAITERS) | tid;
-			return 0;
+			if (change(word, value, (value & FUTEX_WAITERS) | tid))
+				return 0;
+			continue;
 		}
 		if (owner == tid)
 			return -EDEADLK;
 		if (only_try)
 			return -EAGAIN;
-		*word |= FUTEX_WAITERS;
-		result = wait(address, *word, ~0u, deadline);
+		if (!change(word, value, value | FUTEX_WAITERS))
+			continue;
+		result = wait(address, value | FUTEX_WAITERS, ~0u, deadline);
 		if (result && result != -EAGAIN)
 			return result == -ERESTARTSYS ? -EINTR : result;
 	}
@@ -174,11 +183,10 @@ static long unlock_pi(u64 address)
 
 	if (user_check(word, 4, true))
 		return -EFAULT;
-	if ((*word & FUTEX_TID_MASK) != (u32)current()->tid)
+	if ((__atomic_load_n(word, __ATOMIC_SEQ_CST) & FUTEX_TID_MASK) != (u32)current()->tid)
 		return -EPERM;
-	*word = 0;
-	if (futex_wake(address, 1, ~0u))
-		*word = FUTEX_WAITERS;
+	/* Whoever is woken takes it: with those waiting, nobody does so without the library OS. */
+	__atomic_store_n(word, futex_wake(address, 1, ~0u) ? FUTEX_WAITERS : 0, __ATOMIC_SEQ_CST);
 	return 0;
 }
 

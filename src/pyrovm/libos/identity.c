@@ -1,5 +1,6 @@
 /* System calls that ask who and where one is: answered from constants and the boot information. */
 #include "calls.h"
+#include "cpu.h"
 #include "thread.h"
 
 #define CONSTANT(name, value) SYSCALL(name) { return (value); }
@@ -173,31 +174,52 @@ SYSCALL(getcpu)
 	if (user_check((void *)a, a ? 4 : 0, true) || user_check((void *)b, b ? 4 : 0, true))
 		return -EFAULT;
 	if (a)
-		*(u32 *)a = 0;
+		*(u32 *)a = cpu_number();
 	if (b)
 		*(u32 *)b = 0;
 	return 0;
 }
 
+static u64 all_cpus(void)
+{
+	return (1UL << MAX(boot_info->vcpu_count, 1U)) - 1;
+}
+
 SYSCALL(sched_getaffinity)
 {
-	if ((int)a && !thread_find((int)a))
+	struct thread *t = (int)a ? thread_find((int)a) : current();
+
+	if (!t)
 		return -ESRCH;
 	if (b < 8)
 		return -EINVAL;
 	if (user_check((void *)c, 8, true))
 		return -EFAULT;
-	*(u64 *)c = 1;
+	*(u64 *)c = t->affinity & all_cpus();
 	return 8;
 }
 
 SYSCALL(sched_setaffinity)
 {
-	if ((int)a && !thread_find((int)a))
+	struct thread *t = (int)a ? thread_find((int)a) : current();
+	u64 wanted = 0;
+
+	if (!t)
 		return -ESRCH;
-	if (!b || user_check((void *)c, MIN(b, 8), false))
+	if (user_check((void *)c, MIN(b, 8), false))
 		return -EFAULT;
-	return *(u8 *)c & 1 ? 0 : -EINVAL;
+	memcpy(&wanted, (void *)c, MIN(b, 8));
+	wanted &= all_cpus();
+	if (!wanted)
+		return -EINVAL;
+	if (!(wanted & cpus_started()))
+		cpu_start((unsigned)__builtin_ctzll(wanted));
+	if (!(wanted & cpus_started()))
+		return -ENOMEM;
+	t->affinity = wanted;
+	if (t->cpu >= 0 && !(wanted >> t->cpu & 1))
+		cpu_interrupt_thread(t); /* it goes elsewhere when it comes back here */
+	return 0;
 }
 
 SYSCALL(sched_getparam)
@@ -275,8 +297,11 @@ SYSCALL(getrandom)
 	return (long)b;
 }
 
-/* One vCPU: every thread has seen a barrier when it runs again. */
+/* Who is in here, or comes in here, has seen a barrier when it runs again. */
 SYSCALL(membarrier)
 {
-	return (int)a == 0 ? 0x1ff : 0;
+	if ((int)a == 0)
+		return 0x1ff;
+	cpus_interrupt();
+	return 0;
 }

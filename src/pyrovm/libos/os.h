@@ -1,9 +1,10 @@
 /*
  * The library OS from the inside: what its parts ask of each other.
  *
- * One program, one address space, one vCPU at a time in here: code of the library OS is never
+ * One program, one address space, one vCPU at a time in here (cpu.c): code of the library OS is never
  * interrupted, it gives up the CPU only by sleeping (sleep_on, yield).  So it needs no locks; what must
- * hold across a sleep is looked at again afterwards.
+ * hold across a sleep is looked at again afterwards.  Threads of the program may run meanwhile: what is
+ * theirs, and changed by both, is changed by atomic operations.
  *
  * Functions return 0 or a count, or a negative errno value, as system calls do.  Names: noun_verb;
  * _create/_destroy where memory is allocated, _init/_deinit where the caller has it.
@@ -146,7 +147,8 @@ void space_cut_file(const struct inode *i, u64 size);
 extern u64 space_top; /* mmap goes down from here */
 size_t space_describe(char *to, size_t size); /* /proc/self/maps */
 u64 space_mapped_bytes(void);
-void flush_tlb(void);
+void tlb_flush(void); /* this CPU's */
+void flush_tlb(void); /* every CPU's: pages or rights have been taken away */
 
 /* --------------------------------------------------------------------------- thread.c, sched */
 struct regs { /* as Linux's pt_regs */
@@ -184,6 +186,9 @@ struct thread {
 	void *fpu; /* XSAVE area */
 	struct regs *regs; /* the program's, while in the library OS */
 	bool full_restore; /* go back with all registers from regs */
+	int cpu; /* where it runs, or -1 */
+	unsigned last_cpu;
+	u64 affinity; /* a bit for each CPU where it may run */
 	u64 wake_deadline;
 	bool timed_out, interrupted;
 	struct timer sleep_timer;
@@ -250,7 +255,10 @@ void host_source_arm(struct host_source *s, u32 events);
 void host_sources_rearm(void);
 /* Let the host tell what has happened; wait for it until deadline (0: do not wait). */
 void host_wait(u64 deadline);
+/* The same while others may use the library OS; without `listens`, until a deadline or a ring. */
+void host_wait_unlocked(u64 deadline, bool listens);
 bool host_is_armed(void);
+bool host_is_to_arm(void); /* the host has not been asked yet */
 
 /* ------------------------------------------------------------------------ fs/branch.c */
 void branch_check(void); /* has this VM become a branch of what it was? */

@@ -18,6 +18,9 @@
 #define PTE_NX      (1ULL << 63)
 #define PTE_ADDRESS 0x000ffffffffff000ULL
 
+#define FAULT_WRITE 2 /* in the error code of a page fault */
+#define FAULT_FETCH 16
+
 /* The entry for a page; NULL where no table is.  A huge entry comes as itself, *huge set. */
 u64 *pte_find(u64 address, bool *huge);
 /* The same, making the tables on the way; NULL where memory is short.  Splits a huge entry. */

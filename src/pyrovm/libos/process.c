@@ -1,5 +1,6 @@
 /* The one process: its threads' beginnings and ends. */
 #include "calls.h"
+#include "cpu.h"
 #include "file.h"
 #include "signal.h"
 #include "thread.h"
@@ -74,9 +75,13 @@ static void robust_futexes(struct thread *t)
 
 		if (user_check(entry, 8, false) || user_check(word, 4, true))
 			return;
-		if ((*word & FUTEX_TID_MASK) == (u32)t->tid) {
-			*word = (*word & FUTEX_WAITERS) | FUTEX_OWNER_DIED;
-			futex_wake((u64)word, 1, ~0u);
+		u32 held = __atomic_load_n(word, __ATOMIC_RELAXED);
+		while ((held & FUTEX_TID_MASK) == (u32)t->tid) {
+			if (__atomic_compare_exchange_n(word, &held, (held & FUTEX_WAITERS) | FUTEX_OWNER_DIED,
+							false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) {
+				futex_wake((u64)word, 1, ~0u);
+				break;
+			}
 		}
 		entry = (u64 *)(*entry & ~1ULL);
 	}
@@ -156,7 +161,9 @@ static long start_thread(u64 flags, u64 stack, u64 parent_tid, u64 child_tid, u6
 	regs.rax = 0;
 	if (stack)
 		regs.rsp = stack;
+	t->affinity = me->affinity;
 	thread_start(t, &regs);
+	cpu_start_for_threads();
 	tick_update();
 	return t->tid;
 }

@@ -165,8 +165,6 @@ static bool is_usual_stack(const struct vma *v, u64 address)
 	return v->flags & MAP_GROWSDOWN && address >= v->end - HUGE_SIZE;
 }
 
-#define FAULT_WRITE 2
-#define FAULT_FETCH 16
 #define BUS_ERROR 100
 
 int space_fault(u64 address, u32 error_code)

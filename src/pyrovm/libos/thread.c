@@ -1,18 +1,13 @@
 #include "thread.h"
 
+#include "cpu.h"
+
 struct list threads = LIST_INIT(threads);
 unsigned thread_count;
-static struct list run_queue = LIST_INIT(run_queue);
-static struct thread *dead; /* its stack was in use when it died */
 static int next_tid = 1;
-static bool ticking;
-static u64 slice_start, last_look, cpu_ns_of_the_dead;
+static u64 cpu_ns_of_the_dead;
 
-#define SLICE_NS 5000000ULL
-#define TALK_NS  1000000ULL /* what a turn is worth that goes on in exchanges with a peer */
-
-extern void switch_stack(u64 *save_rsp, u64 rsp);
-extern void thread_entry(void);
+extern void thread_entry(void), idle_entry(void);
 
 /* ------------------------------------------------------------------------------- registers */
 
@@ -48,7 +43,7 @@ void fpu_clear(void *area)
 
 /* --------------------------------------------------------------------------------- life */
 
-struct thread *thread_create(void)
+static struct thread *allocate(void)
 {
 	struct thread *t = kalloc(sizeof(*t));
 	u64 stack = page_alloc_order(2);
@@ -66,17 +61,28 @@ struct thread *thread_create(void)
 	}
 	t->stack = phys_to_virt(stack);
 	fpu_clear(t->fpu);
-	t->tid = next_tid++;
 	t->state = THREAD_RUNNABLE;
+	t->cpu = -1;
+	t->affinity = ~0ULL;
 	list_init(&t->run);
 	list_init(&t->signal_queue);
 	list_init(&t->sleep_timer.link);
+	return t;
+}
+
+struct thread *thread_create(void)
+{
+	struct thread *t = allocate();
+
+	if (!t)
+		return NULL;
+	t->tid = next_tid++;
 	list_add(&threads, &t->all);
 	thread_count++;
 	return t;
 }
 
-static void thread_destroy(struct thread *t)
+void thread_destroy(struct thread *t)
 {
 	page_free_order(virt_to_phys(t->stack), 2);
 	kfree(t->fpu);
@@ -91,32 +97,34 @@ void thread_init(void)
 		panic("no memory for the first thread");
 	this_cpu()->current = (u64)t;
 	this_cpu()->kernel_stack = (u64)t->stack + THREAD_STACK;
-	slice_start = t->cpu_since = clock_monotonic();
+	t->cpu = 0;
+	my_cpu()->slice_start = t->cpu_since = clock_monotonic();
+}
+
+/* So that switch_stack() returns to `where`. */
+static void put_start(struct thread *t, u64 *top, void (*where)(void))
+{
+	*--top = (u64)where;
+	for (int i = 0; i < 6; i++)
+		*--top = 0;
+	t->stack_pointer = (u64)top;
 }
 
 void thread_start(struct thread *t, const struct regs *regs)
 {
-	u64 *top = (u64 *)((char *)t->stack + THREAD_STACK);
-
-	t->regs = (struct regs *)top - 1;
+	t->regs = (struct regs *)((char *)t->stack + THREAD_STACK) - 1;
 	*t->regs = *regs;
-	top = (u64 *)t->regs;
-	*--top = (u64)thread_entry; /* where switch_stack() returns to */
-	for (int i = 0; i < 6; i++)
-		*--top = 0;
-	t->stack_pointer = (u64)top;
-	list_add(&run_queue, &t->run);
+	put_start(t, (u64 *)t->regs, thread_entry);
+	thread_put_in_turn(t);
 }
 
-/* The first thing that a new thread does. */
-void thread_first_return(struct regs *regs);
-void thread_first_return(struct regs *regs)
+struct thread *thread_create_idler(void)
 {
-	if (dead) {
-		thread_destroy(dead);
-		dead = NULL;
-	}
-	tick_update();
+	struct thread *t = allocate();
+
+	if (t)
+		put_start(t, (u64 *)((char *)t->stack + THREAD_STACK), idle_entry);
+	return t;
 }
 
 struct thread *thread_find(int tid)
@@ -131,7 +139,7 @@ struct thread *thread_find(int tid)
 
 u64 thread_cpu_ns(const struct thread *t)
 {
-	return t->cpu_ns + (t == current() ? clock_monotonic() - t->cpu_since : 0);
+	return t->cpu_ns + (t->cpu >= 0 ? clock_monotonic() - t->cpu_since : 0);
 }
 
 u64 threads_cpu_ns(void)
@@ -150,71 +158,13 @@ void thread_forget(struct thread *t)
 	list_remove(&t->all);
 }
 
-/* --------------------------------------------------------------------------------- turns */
-
-bool threads_are_waiting(void)
-{
-	return !list_empty(&run_queue);
-}
-
-static void idle(void) /* which is nobody's CPU time */
-{
-	struct thread *me = current();
-
-	me->cpu_ns += clock_monotonic() - me->cpu_since;
-	host_wait(timers_next());
-	timers_expire();
-	me->cpu_since = clock_monotonic();
-}
-
-static void switch_to(struct thread *next)
-{
-	struct thread *me = current();
-	struct pv_cpu *cpu = this_cpu();
-	u64 now = clock_monotonic();
-
-	me->cpu_ns += now - me->cpu_since;
-	next->cpu_since = slice_start = now;
-	__asm__ volatile("rdfsbase %0" : "=r"(me->fs_base));
-	if (me->state != THREAD_DEAD)
-		fpu_save(me->fpu);
-	else
-		dead = me;
-	cpu->current = (u64)next;
-	cpu->kernel_stack = (u64)next->stack + THREAD_STACK;
-	fpu_restore(next->fpu);
-	__asm__ volatile("wrfsbase %0" : : "r"(next->fs_base));
-	switch_stack(&me->stack_pointer, next->stack_pointer);
-	if (dead) {
-		thread_destroy(dead);
-		dead = NULL;
-	}
-}
-
-void schedule(void)
-{
-	struct thread *next;
-
-	timers_expire();
-	while (list_empty(&run_queue))
-		idle();
-	next = list_first(&run_queue, struct thread, run);
-	list_remove(&next->run);
-	if (next != current())
-		switch_to(next);
-}
-
-void yield(void)
-{
-	list_add(&run_queue, &current()->run);
-	schedule();
-}
+/* --------------------------------------------------------------------------------- sleep */
 
 void thread_wake(struct thread *t)
 {
 	if (t->state == THREAD_SLEEPING) {
 		t->state = THREAD_RUNNABLE;
-		list_add(&run_queue, &t->run);
+		thread_put_in_turn(t);
 	}
 }
 
@@ -223,6 +173,8 @@ void thread_interrupt(struct thread *t)
 	if (t->state == THREAD_SLEEPING) {
 		t->interrupted = true;
 		thread_wake(t);
+	} else {
+		cpu_interrupt_thread(t);
 	}
 }
 
@@ -306,6 +258,7 @@ void timer_start(struct timer *t, u64 deadline)
 		if (other->deadline > deadline)
 			break;
 	list_add(&other->link, &t->link);
+	tick_soon();
 }
 
 void timer_stop(struct timer *t)
@@ -329,38 +282,4 @@ void timers_expire(void)
 		list_remove(&t->link);
 		t->expire(t);
 	}
-}
-
-/* The VMM interrupts the program only while that is of use: another thread waits for its turn, or
- * something may happen at a time or on the host's side. */
-void tick_update(void)
-{
-	bool wanted = !list_empty(&run_queue) || !list_empty(&timers) || host_is_armed();
-
-	if (wanted != ticking && (wanted || clock_monotonic() - slice_start > 10 * SLICE_NS)) {
-		ticking = wanted;
-		host_call(PV_TICK, wanted, 0, 0, 0, 0, 0);
-	}
-}
-
-void thread_tick(void)
-{
-	timers_expire();
-	if (host_is_armed())
-		host_wait(0);
-	last_look = clock_monotonic();
-	if (!list_empty(&run_queue) && last_look - slice_start >= TALK_NS)
-		yield();
-	tick_update();
-}
-
-void thread_talked(void)
-{
-	u64 now;
-
-	if (thread_count == 1)
-		return;
-	now = clock_monotonic();
-	if (now - slice_start >= TALK_NS && now - last_look >= TALK_NS)
-		__atomic_fetch_or(&this_cpu()->pending, PV_PENDING_TICK, __ATOMIC_SEQ_CST);
 }

@@ -29,8 +29,16 @@ void thread_tick(void);
  * the others would wait from tick to tick for their turns. */
 void thread_talked(void);
 void tick_update(void);
+void tick_soon(void); /* something waits that was not there before: look before the program goes on */
 void timers_expire(void);
 u64 timers_next(void); /* FOREVER: none */
-bool threads_are_waiting(void); /* for the CPU */
+bool threads_are_waiting(void); /* for a CPU */
+bool thread_is_waiting_for(unsigned cpu);
+/* See that idle CPUs, or at least ticks, come to those that wait. */
+void threads_share_out(void);
+void thread_put_in_turn(struct thread *t);
+void thread_destroy(struct thread *t);
+struct thread *thread_create_idler(void); /* goes on at idle_main(); NULL without memory */
+void switch_stack(u64 *save_rsp, u64 rsp);
 
 #endif

@@ -1,5 +1,7 @@
 /* What entry.S calls: system calls, exceptions, interruptions by the VMM. */
 #include "calls.h"
+#include "cpu.h"
+#include "pagetable.h"
 #include "signal.h"
 #include "thread.h"
 #include "trace.h"
@@ -7,9 +9,10 @@
 _Static_assert(sizeof(struct regs) == 168, "entry.S pushes it");
 _Static_assert(offsetof(struct pv_cpu, kernel_stack) == 8 && offsetof(struct pv_cpu, fault_stack) == 16 &&
 	       offsetof(struct pv_cpu, user_rip) == 24 && offsetof(struct pv_cpu, user_rsp) == 32 &&
-	       offsetof(struct pv_cpu, user_rflags) == 40 &&
+	       offsetof(struct pv_cpu, user_rflags) == 40 && offsetof(struct pv_cpu, pending) == 64 &&
+	       offsetof(struct pv_cpu, number) == 68 &&
 	       offsetof(struct pv_cpu, fault_address) == 80, "asm.h");
-_Static_assert(sizeof(struct pv_header) == 88, "entry.S has it");
+_Static_assert(sizeof(struct pv_header) == 112, "entry.S has it");
 
 extern const char libos_start[], libos_text_end[];
 
@@ -23,24 +26,32 @@ static bool is_ours(u64 rip)
 static bool has_more_to_do(const struct thread *me)
 {
 	return this_cpu()->pending || (me->signal_pending | process_pending) & ~me->signal_mask ||
-	       me->restore_mask || me->full_restore;
+	       me->restore_mask || me->full_restore || !(me->affinity >> cpu_number() & 1);
+}
+
+static bool is_pending(u32 bit)
+{
+	struct pv_cpu *cpu = this_cpu();
+
+	if (likely(!(cpu->pending & bit)))
+		return false;
+	__atomic_fetch_and(&cpu->pending, ~bit, __ATOMIC_SEQ_CST);
+	return true;
 }
 
 /* What is due before the program goes on; whether all registers must be restored from regs. */
 static bool finish(struct regs *regs)
 {
 	struct thread *me = current();
-	struct pv_cpu *cpu = this_cpu();
 	bool all;
 
-	if (cpu->pending & PV_PENDING_TICK) {
-		__atomic_fetch_and(&cpu->pending, ~(u32)PV_PENDING_TICK, __ATOMIC_SEQ_CST);
+	is_pending(PV_PENDING_INTERRUPT); /* to come here was all */
+	if (is_pending(PV_PENDING_TICK))
 		thread_tick();
-	}
-	if (unlikely(cpu->pending & PV_PENDING_BRANCH)) {
-		__atomic_fetch_and(&cpu->pending, ~(u32)PV_PENDING_BRANCH, __ATOMIC_SEQ_CST);
+	if (is_pending(PV_PENDING_BRANCH))
 		branch_check();
-	}
+	if (unlikely(!(me->affinity >> cpu_number() & 1)))
+		yield();
 	signal_deliver(regs);
 	all = me->full_restore;
 	me->full_restore = false;
@@ -53,7 +64,10 @@ int syscall_dispatch(struct regs *regs)
 {
 	struct thread *me = current();
 	u64 number = regs->orig_rax;
+	int result = 1;
 
+	if (unlikely(cpus_are_many))
+		cpu_enter();
 	me->regs = regs;
 	if (unlikely(boot_info->flags & PV_FLAG_TRACE))
 		regs->rax = (u64)trace_call(regs);
@@ -63,15 +77,21 @@ int syscall_dispatch(struct regs *regs)
 	else
 		regs->rax = (u64)syscall_unknown(number);
 	if (unlikely(has_more_to_do(me)) || regs->rax == (u64)-ERESTARTSYS)
-		return !finish(regs);
-	return 1;
+		result = !finish(regs);
+	if (unlikely(cpus_are_many))
+		cpu_leave();
+	return result;
 }
 
 void upcall(struct regs *regs);
 void upcall(struct regs *regs)
 {
+	if (cpus_are_many)
+		cpu_enter();
 	current()->regs = regs;
 	finish(regs);
+	if (cpus_are_many)
+		cpu_leave();
 }
 
 /* ------------------------------------------------------------------------------ exceptions */
@@ -128,13 +148,33 @@ static void page_fault(struct regs *regs)
 		signal_fault(regs, SIGSEGV, code, address);
 }
 
-void fault(struct regs *regs, u64 vector);
-void fault(struct regs *regs, u64 vector)
+/* A right that the program has been given is not in every TLB at once (space_protect()): the library
+ * OS may find the old state, just as the program may. */
+static bool is_stale(const struct regs *regs, u64 vector)
 {
+	u64 needed = PTE_PRESENT | PTE_USER | (regs->orig_rax & FAULT_WRITE ? PTE_WRITE : 0), *entry;
+	bool huge;
+
+	if (vector != 14 || fault_address() >= PV_USER_LIMIT || regs->orig_rax & FAULT_FETCH)
+		return false;
+	entry = pte_find(fault_address(), &huge);
+	return entry && (*entry & needed) == needed;
+}
+
+/* 1 to go on in the library OS, where it was. */
+int fault(struct regs *regs, u64 vector);
+int fault(struct regs *regs, u64 vector)
+{
+	if (is_ours(regs->rip) && is_stale(regs, vector)) {
+		tlb_flush();
+		return 1;
+	}
 	if (is_ours(regs->rip))
 		panic("%s in the library OS at %lx (error %lx, address %lx, rsp %lx)",
 		      vector < PV_VECTORS && exceptions[vector] ? exceptions[vector] : "exception",
 		      regs->rip - PV_LIBOS_VA, regs->orig_rax, fault_address(), regs->rsp);
+	if (cpus_are_many)
+		cpu_enter();
 	current()->regs = regs;
 	switch (vector) {
 	case 0:
@@ -169,4 +209,7 @@ void fault(struct regs *regs, u64 vector)
 		signal_fault(regs, SIGSEGV, SI_KERNEL, 0);
 	}
 	finish(regs);
+	if (cpus_are_many)
+		cpu_leave();
+	return 0;
 }

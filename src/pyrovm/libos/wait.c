@@ -2,13 +2,13 @@
  * What the host will tell: one call asks for everything that anybody waits for, and sleeps until
  * something of it happens, a deadline, or a signal.
  */
-#include "os.h"
+#include "cpu.h"
 
 static struct host_source **sources; /* by handle */
 static u32 source_count;
 static struct list to_arm = LIST_INIT(to_arm);
 static u32 armed_count;
-static struct pv_event *arms, *events; /* a page */
+static struct pv_event *buffers[PV_CPU_MAX]; /* a page each: arms, and behind them events */
 
 void host_source_init(struct host_source *s, u32 handle)
 {
@@ -63,7 +63,12 @@ bool host_is_armed(void)
 	return armed_count > 0;
 }
 
-static u32 take_arms(void)
+bool host_is_to_arm(void)
+{
+	return !list_empty(&to_arm);
+}
+
+static u32 take_arms(struct pv_event *arms)
 {
 	u32 n = 0;
 
@@ -99,30 +104,70 @@ static u64 timeout_of(u64 deadline)
 	return deadline == FOREVER ? FOREVER : deadline > now ? deadline - now : 0;
 }
 
-void host_wait(u64 deadline)
+static struct pv_event *own_buffer(void)
 {
-	if (!arms) {
+	struct pv_event **buffer = &buffers[cpu_number()];
+
+	if (!*buffer) {
 		u64 gpa = page_alloc();
 
-		_Static_assert((PV_ARMS_MAX + PV_EVENTS_MAX) * sizeof(*arms) <= PAGE_SIZE, "one page");
+		_Static_assert((PV_ARMS_MAX + PV_EVENTS_MAX) * sizeof(**buffer) <= PAGE_SIZE, "one page");
 		if (!gpa)
 			panic("no memory to wait with");
-		arms = phys_to_virt(gpa);
-		events = arms + PV_ARMS_MAX;
+		*buffer = phys_to_virt(gpa);
 	}
-	for (;;) {
-		u32 n = take_arms();
-		u64 until = list_empty(&to_arm) ? deadline : 0;
-		long found = host_call(PV_WAIT, timeout_of(until), virt_to_phys(arms), n,
-				       virt_to_phys(events), PV_EVENTS_MAX, 0);
+	return *buffer;
+}
 
-		if (found < 0)
-			panic("waiting failed: %ld", found);
-		for (long i = 0; i < found; i++)
-			happened(&events[i]);
-		branch_check();
-		if (found || (until == deadline && list_empty(&to_arm)))
-			break;
+/* An entry without events has been taken before, by another CPU maybe. */
+static bool take_events(struct pv_event *events)
+{
+	bool found = false;
+
+	for (u32 i = 0; i < PV_EVENTS_MAX && events[i].events; i++) {
+		happened(&events[i]);
+		events[i].events = 0;
+		found = true;
 	}
+	return found;
+}
+
+static void ask(u64 deadline, bool listens, bool unlocked)
+{
+	struct pv_event *arms = own_buffer(), *events = arms + PV_ARMS_MAX;
+	bool found;
+
+	do {
+		u32 n = take_arms(arms);
+		u64 until = list_empty(&to_arm) ? deadline : 0, timeout = timeout_of(until);
+		long result;
+
+		if (unlocked)
+			cpu_unlock();
+		result = host_call(PV_WAIT, timeout, virt_to_phys(arms), n, virt_to_phys(events),
+				   listens ? PV_EVENTS_MAX : 0, 0);
+		if (unlocked)
+			cpu_lock();
+		if (result < 0)
+			panic("waiting failed: %ld", result);
+		found = take_events(events);
+		branch_check();
+	} while (!found && !list_empty(&to_arm));
+}
+
+void host_wait_unlocked(u64 deadline, bool listens)
+{
+	ask(deadline, listens, true);
+	signals_from_host();
+}
+
+void host_wait(u64 deadline)
+{
+	struct cpu *listener = cpu_that_listens();
+
+	ask(deadline, true, false);
+	/* What an idle CPU was told but could not take yet, because we are in here. */
+	if (listener)
+		take_events(buffers[listener - cpus] + PV_ARMS_MAX);
 	signals_from_host();
 }

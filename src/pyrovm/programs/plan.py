@@ -12,7 +12,7 @@ from pyrovm.image import index
 from pyrovm.image.index import Entry
 from pyrovm.libos import build
 from pyrovm.programs import wire
-from pyrovm.unikernel.program import environment
+from pyrovm.unikernel.program import check_cpus, environment
 
 MIB = 1 << 20
 Word = str | bytes | os.PathLike[str]
@@ -62,8 +62,7 @@ def request(
         ConfigError: a value is not allowed; says which.
         TypeError: one is of the wrong type.
     """
-    if cpus != 1:
-        raise ConfigError(f"cpus: {cpus!r} given; a program's VM has 1 so far")
+    check_cpus(cpus)
     folder = os.fspath(cwd) if cwd is not None else image.cwd
     if not folder.startswith("/"):
         raise ConfigError(f"cwd: {folder!r} given; an absolute path in the image is needed")
@@ -81,6 +80,7 @@ def request(
         ("cwd", folder),
         ("hostname", hostname),
         ("memory", str(memory_bytes(memory))),
+        ("cpus", str(cpus)),
         *(("argv", word) for word in (*image.argv, *words)),
         *(("env", f"{name}={value}") for name, value in variables.items()),
         *(("allow", rule) for rule in allow),

@@ -127,7 +127,7 @@ def run(
         env: variables to add to its environment, which has nothing of ours.
         cwd: absolute path of a folder in the image.
         memory: of the VM; a number counts MiB.
-        cpus: 1 so far.
+        cpus: of the VM, 1 to 8, for the program's threads.
         allow: what it may connect to, each ``HOST[:PORT]``, ``CIDR[:PORT]`` or ``*``.
         publish: its ports that can be reached, each ``[HOST_IP:]HOST_PORT:GUEST_PORT[/udp]``.
         volumes: folders of this machine that it sees, each ``HOST_FOLDER:GUEST_FOLDER[:ro]``.

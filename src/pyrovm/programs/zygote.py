@@ -144,6 +144,7 @@ def perform(request: wire.Fields, session: Session, prepared: Prepared) -> None:
         request.get("argv", []),
         dict(split(pair) for pair in request.get("env", [])),
         memory=int(request["memory"][0]),
+        cpus=int(request["cpus"][0]),
         cwd=request["cwd"][0],
         hostname=hostname,
         folders=[(share.guest, share.read_only) for share in outside.shares],

@@ -65,7 +65,7 @@ class Calls:
         self.handlers[abi.PV_WAIT] = self._wait
         self.handlers[abi.PV_DISCARD] = self._discard
         self.handlers[abi.PV_CLOSE] = self._close
-        self.handlers[abi.PV_TICK] = self._tick
+        self.handlers[abi.PV_INTERRUPT] = self._interrupt
         self.handlers[abi.PV_PANIC] = self._panic
         self.handlers[abi.PV_READY] = _nobody_waits
 
@@ -186,11 +186,26 @@ class Calls:
         if arm_count > abi.PV_ARMS_MAX or not 0 < most <= abi.PV_EVENTS_MAX:
             return -EINVAL
         try:
-            wanted = list(_EVENT.iter_unpack(self.memory.read(arms, arm_count * _EVENT.size)))
-            room = self.writable(events, most * _EVENT.size)
+            wanted = self.read_events(arms, arm_count)
+            return self.write_events(events, self.waiting.wait(timeout, wanted, most))
         except GuestError:
             return -EFAULT
-        found = self.waiting.wait(timeout, wanted, most)
+
+    def read_events(self, gpa: int, count: int) -> list[tuple[int, int]]:
+        """(handle, events) of an array of struct pv_event.
+
+        Raises:
+            GuestError: it is not in memory.
+        """
+        return list(_EVENT.iter_unpack(self.memory.read(gpa, count * _EVENT.size)))
+
+    def write_events(self, gpa: int, found: list[tuple[int, int]]) -> int:
+        """Write such an array; its length.
+
+        Raises:
+            GuestError: it is not in RAM.
+        """
+        room = self.writable(gpa, len(found) * _EVENT.size)
         for index, event in enumerate(found):
             _EVENT.pack_into(room, index * _EVENT.size, *event)
         return len(found)
@@ -207,8 +222,10 @@ class Calls:
         self.remove_handle(handle)
         return 0
 
-    def _tick(self, on: int, *_: int) -> int:
-        self.waiting.set_ticking(bool(on))
+    def _interrupt(self, mask: int, how: int, *_: int) -> int:
+        if how != abi.PV_TICKING:  # there is no other vCPU
+            return -EINVAL
+        self.waiting.set_ticking(mask)
         return 0
 
 

@@ -6,6 +6,7 @@ it goes on in the library OS.
 
 from __future__ import annotations
 
+import os
 from struct import Struct
 
 from pyrovm.abi import kvm as kvm_abi
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pyrovm.kvm.vcpu import Vcpu
     from pyrovm.unikernel.calls import Calls
     from pyrovm.unikernel.library_os import Header
+    from pyrovm.unikernel.smp import CpuThread
     from pyrovm.unikernel.waiting import Waiting
 
 CR0 = 0x80050033  # PE MP ET NE WP AM PG
@@ -42,7 +44,8 @@ _REGS = Struct("<18Q")
 class ProgramCpu:
     """vCPU ``index`` of a VM; ``area`` is its struct pv_cpu in ``ram``.
 
-    ``exits`` counts its calls and interruptions once :meth:`run` has returned.
+    ``exits`` counts its calls and interruptions once :meth:`run` has returned; ``bell`` is an
+    eventfd that ends its waiting where it is not the only vCPU, else -1.
     """
 
     def __init__(self, vcpu: Vcpu, index: int, ram: memoryview, header: Header) -> None:
@@ -50,6 +53,7 @@ class ProgramCpu:
         self.index = index
         self.area = abi.pv_cpu(ram, tables.cpu_gpa(index))
         self.exits = 0
+        self.bell = -1
         self._header = header
         vcpu.run_struct.kvm_valid_regs = kvm_abi.KVM_SYNC_X86_REGS
 
@@ -94,8 +98,8 @@ class ProgramCpu:
         state.rflags = x86.RFLAGS_RESERVED
         vcpu.set_regs(state)
 
-    def run(self, calls: Calls) -> Ended | None:
-        """Run the guest's only vCPU to the guest's end, serving its calls, or until a pause (None).
+    def run(self, calls: Calls | CpuThread) -> Ended | None:
+        """Run it to the guest's end, serving its calls, or until a pause (None).
 
         hot: per exit.
 
@@ -143,7 +147,7 @@ class ProgramCpu:
             dirty.release()
             rax.release()
 
-    def _interrupted(self, waiting: Waiting) -> None:
+    def _interrupted(self, waiting: Waiting | CpuThread) -> None:
         self.exits += 1
         pending, signals = waiting.take_pending()
         if pending:
@@ -155,13 +159,22 @@ class ProgramCpu:
         area.signals |= signals
         area.pending |= pending
         regs = kvm_abi.kvm_regs(page, _REGS_AT)
-        rip = regs.rip
-        if self._header.code_start <= rip < self._header.code_end:
+        rip, header = regs.rip, self._header
+        if header.return_start <= rip < header.return_end:
+            regs.rip = header.return_entry
+        elif header.code_start <= rip < header.code_end or self._takes_exception():
             return
-        area.user_rip, area.user_rsp, area.user_rflags = rip, regs.rsp, regs.rflags
-        regs.rip = self._header.upcall_entry
-        regs.rsp = area.kernel_stack
+        else:
+            area.user_rip, area.user_rsp, area.user_rflags = rip, regs.rsp, regs.rflags
+            regs.rip = header.upcall_entry
+            regs.rsp = area.kernel_stack
         self.vcpu.run_struct.kvm_dirty_regs = kvm_abi.KVM_SYNC_X86_REGS
+
+    def _takes_exception(self) -> bool:
+        """Whether one is being delivered, which goes on wherever RIP points, and leads into the
+        library OS anyway."""
+        events = self.vcpu.vcpu_events()
+        return bool(events.exception_injected or events.exception_pending)
 
     def _where(self) -> str:
         try:
@@ -184,5 +197,7 @@ class ProgramCpu:
 
     def close(self) -> None:
         """Give the vCPU back."""
+        if self.bell >= 0:
+            os.close(self.bell)
         self.area.view.release()
         self.vcpu.close()

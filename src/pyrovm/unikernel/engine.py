@@ -38,7 +38,7 @@ def open_vm(program: Program, libos_path: str, engine: str = "auto") -> ProgramV
         return UnicornVm(program, libos_path)
     from pyrovm.unikernel.vm import ProgramVm
 
-    return loaded(ProgramVm(kvm, program.memory, libos_path), program)
+    return loaded(ProgramVm(kvm, program.memory, libos_path, program.cpus), program)
 
 
 def open_kvm_vm(memory: int, libos_path: str) -> ProgramVm:

@@ -47,6 +47,8 @@ class Header:
         self.upcall_entry = raw.upcall_entry
         self.vectors = raw.vectors
         self.fault_entry = raw.fault_entry
+        self.return_start, self.return_end = raw.return_start, raw.return_end
+        self.return_entry = raw.return_entry
         self.data = bytes(file[raw.rodata_end : raw.data_end])
         self.code_start = abi.PV_LIBOS_VA
         self.code_end = abi.PV_LIBOS_VA + raw.text_end

@@ -24,7 +24,7 @@ class Prepared:
 
     def __init__(self, memory: int, libos_path: str) -> None:
         """Make it; what is in the way is told to the first program, whose VM meets it again."""
-        self._key = memory, libos_path
+        self._key = memory, libos_path, 1
         self._vm: ProgramVm | None = None
         try:
             self._vm = engine.open_kvm_vm(memory, libos_path)
@@ -40,7 +40,7 @@ class Prepared:
         vm, self._vm = self._vm, None
         if vm is None:
             return engine.open_vm(program, libos_path, name)
-        if name == "unicorn" or self._key != (program.memory, libos_path):
+        if name == "unicorn" or self._key != (program.memory, libos_path, program.cpus):
             vm.close()
             return engine.open_vm(program, libos_path, name)
         vm = engine.loaded(vm, program)

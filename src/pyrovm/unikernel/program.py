@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from pyrovm.abi.libos import PV_CPU_MAX
 from pyrovm.errors import ConfigError
 
 TYPE_CHECKING = False
@@ -24,6 +25,12 @@ def environment(hostname: str) -> dict[str, str]:
     return {"PATH": DEFAULT_PATH, "HOME": "/", "HOSTNAME": hostname}
 
 
+def check_cpus(cpus: int) -> None:
+    """Raise ConfigError where a program's VM cannot have so many."""
+    if not isinstance(cpus, int) or not 1 <= cpus <= PV_CPU_MAX:
+        raise ConfigError(f"cpus: {cpus!r} given; 1 to {PV_CPU_MAX} are allowed")
+
+
 class Program:
     """One program to run; sizes are in bytes, a multiple of 2 MiB for ``memory``."""
 
@@ -35,6 +42,7 @@ class Program:
         env: Mapping[str, str],
         *,
         memory: int = DEFAULT_MEMORY,
+        cpus: int = 1,
         cwd: str = "/",
         hostname: str = "pyrovm",
         stack_size: int = STACK_SIZE,
@@ -44,14 +52,17 @@ class Program:
         """Check what was given.  ``folders`` are where the host's are mounted, and if read-only.
 
         Raises:
-            ConfigError: the memory is too small, or no multiple of 2 MiB.
+            ConfigError: the memory is too small, or no multiple of 2 MiB; there are no or too many
+                CPUs.
         """
         if memory < 8 * MIB or memory % (2 * MIB):
             raise ConfigError(
                 f"memory: {memory} bytes given; at least 8 MiB and a multiple of 2 MiB are needed"
             )
+        check_cpus(cpus)
         self.image = image
         self.memory = memory
+        self.cpus = cpus
         self.flags = flags
         self.stack_size = stack_size
         self._texts = [exe, cwd, hostname]

@@ -8,7 +8,6 @@ from pyrovm.abi import libos as abi
 from pyrovm.unikernel.calls import TIMED_OUT, Calls
 from pyrovm.unikernel.engine import engine_name, open_vm
 from pyrovm.unikernel.stdio import Stdio
-from pyrovm.unikernel.waiting import Waiting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ class Outcome:
         self.signal = 0  # that has ended it, if one has
         self.timed_out = False
         self.engine = ""  # hardware, software (KVM) or unicorn
+        self.cpus = 1
         self.panic = ""  # the library OS's last words, where it gave up
         self.exits = 0
         self.started_ns = perf_counter_ns()
@@ -84,6 +84,7 @@ def run(
         vm = (prepared.open_vm if prepared else open_vm)(program, libos_path, engine)
         try:
             outcome.engine = engine_name(vm.boot.engine)
+            outcome.cpus = vm.boot.vcpu_count
             _run(vm, outcome, stdio, timeout, prepare, paused)
             stdio.close()  # whoever reads them need not wait for the rest
             if ended:
@@ -103,7 +104,7 @@ def _run(
     prepare: Callable[[Calls], Callable[[], None]] | None,
     paused: Callable[[Pause], None] | None,
 ) -> None:
-    waiting = Waiting(vm.page)
+    waiting = vm.make_waiting()
     calls = Calls(vm.memory, vm.ram.size, waiting, vm.discard, stdio.fds)
     finish = None
     try:

@@ -10,12 +10,13 @@ from __future__ import annotations
 from struct import Struct
 
 from pyrovm.abi import libos as abi
-from pyrovm.errors import HostError
+from pyrovm.errors import HostError, Unsupported
 from pyrovm.host import mapping
 from pyrovm.memory.guest_memory import GuestMemory, Region
 from pyrovm.unikernel import initial, library_os, tables, unicorn_cpu
 from pyrovm.unikernel.calls import TIMED_OUT, Ended
 from pyrovm.unikernel.stopper import Stopper
+from pyrovm.unikernel.waiting import Waiting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from pyrovm.unikernel.calls import Calls
     from pyrovm.unikernel.program import Program
     from pyrovm.unikernel.unicorn_cpu import UnicornCpu
-    from pyrovm.unikernel.waiting import Waiting
 
 MADV_DONTNEED = 4
 BREAKPOINT, INVALID_OPCODE, PROTECTION, PAGE_FAULT = 3, 6, 13, 14
@@ -40,9 +40,11 @@ class UnicornVm:
         """Build it, ready to run.
 
         Raises:
-            Unsupported: Unicorn is not installed.
+            Unsupported: Unicorn is not installed; several CPUs are asked for.
             HostError: the image or the library OS cannot be used.
         """
+        if program.cpus != 1:
+            raise Unsupported(f"cpus: {program.cpus} given; Unicorn runs 1, more need KVM")
         self.exits = 0
         self._closers: list[Mapping | UnicornCpu] = []
         try:
@@ -114,6 +116,10 @@ class UnicornVm:
         finally:
             stopper.close()
 
+    def make_waiting(self) -> Waiting:
+        """What the guest waits with; from the main thread, whose signals it takes over."""
+        return Waiting(self.page)
+
     def _on_call(self, offset: int, arguments: tuple[int, ...]) -> int:
         """hot: per hypercall."""
         calls = self._calls
@@ -138,6 +144,9 @@ class UnicornVm:
         cpu.signals |= signals
         cpu.pending |= pending
         rip = emulator.read(emulator.RIP)
+        if self.header.return_start <= rip < self.header.return_end:
+            emulator.write(emulator.RIP, self.header.return_entry)
+            return
         if self._is_library_os(rip):
             return
         cpu.user_rip, cpu.user_rsp = rip, emulator.read(emulator.RSP)

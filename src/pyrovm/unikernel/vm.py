@@ -7,12 +7,15 @@ the timer, Ctrl-C) ends KVM_RUN by itself.
 
 from __future__ import annotations
 
+import os
+
 from pyrovm.abi import kvm as kvm_abi
 from pyrovm.abi import libos as abi
 from pyrovm.host import mapping
 from pyrovm.memory.guest_memory import GuestMemory, Region
 from pyrovm.unikernel import initial, library_os, tables
 from pyrovm.unikernel.cpu import ProgramCpu
+from pyrovm.unikernel.waiting import Waiting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +33,7 @@ XSAVE_SIZE = 2688  # enough for x87, SSE, AVX and AVX-512 in any layout
 class ProgramVm:
     """One VM; ``cpus`` are its vCPUs.  ``close`` gives everything back."""
 
-    def __init__(self, kvm: Kvm, memory: int, libos_path: str) -> None:
+    def __init__(self, kvm: Kvm, memory: int, libos_path: str, vcpu_count: int = 1) -> None:
         """Build all that depends on no program, with ``memory`` bytes; :meth:`load` does the rest.
         ``kvm`` belongs to it from now on.
 
@@ -41,6 +44,8 @@ class ProgramVm:
         self._closers: list[Kvm | Mapping] = [kvm]
         self._kvm = kvm
         self._vm: Vm | None = None
+        self.vcpu_count = vcpu_count
+        self.started = {0}  # numbers of the vCPUs that have begun to run
         try:
             self._build(memory, libos_path)
         except BaseException:
@@ -56,7 +61,6 @@ class ProgramVm:
         self.memory = GuestMemory([Region(0, ram.view, ram.address)])
         self._image: Mapping | None = None
         self.cpuid = self._kvm.supported_cpuid()
-        self.vcpu_count = 1
         self.attach()
         self.boot, self._tables = initial.write_machine(
             ram.view, self.header, engine_of(self.cpuid), self.vcpu_count
@@ -102,6 +106,9 @@ class ProgramVm:
             cpu = ProgramCpu(vm.create_vcpu(index), index, self.ram.view, self.header)
             self.cpus.append(cpu)
             cpu.vcpu.set_cpuid(self.cpuid)
+            if self.vcpu_count > 1:
+                cpu.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+                vm.ioeventfd(cpu.bell, abi.PV_CALL_GPA + abi.PV_BELL + 8 * index, 8)
         self.page = self.cpus[0].vcpu.page  # for Waiting
 
     def _set_file(self, slot: int, gpa: int, file: Mapping) -> None:
@@ -128,7 +135,19 @@ class ProgramVm:
         Raises:
             HostError: the guest did what no library OS does; the message says what.
         """
-        return self.cpus[0].run(calls)
+        if self.vcpu_count == 1:
+            return self.cpus[0].run(calls)
+        from pyrovm.unikernel.smp import Smp
+
+        return Smp(self.cpus, calls, self.started).run()
+
+    def make_waiting(self) -> Waiting:
+        """What the guest waits with; from the main thread, whose signals it takes over."""
+        if self.vcpu_count == 1:
+            return Waiting(self.page)
+        from pyrovm.unikernel.shared_waiting import SharedWaiting
+
+        return SharedWaiting(self.cpus)
 
     def discard(self, gpa: int, size: int) -> None:
         """Give a page-aligned part of RAM back to the host; it reads as zeros afterwards."""

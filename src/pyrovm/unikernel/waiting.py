@@ -50,7 +50,7 @@ class Waiting:
     def close(self) -> None:
         """Give signals, timer and descriptors back; those of handles are their owners'."""
         self._deadline = 0.0
-        self.set_ticking(False)
+        self.set_ticking(0)
         for number, handler in self._before.items():
             signals.restore(number, handler)
         self._epoll.close()
@@ -61,13 +61,16 @@ class Waiting:
 
     def _on_tick(self, _number: int, _frame: object) -> None:
         if self._is_ticking:
-            self.pending |= abi.PV_PENDING_TICK
+            self._tell_tick()
         if self._deadline and time.monotonic() >= self._deadline:
             self.is_overdue = True
             self._wake()
         elif self._deadline and not self._is_ticking:
             self._set_timer()
         self._page[1] = 1
+
+    def _tell_tick(self) -> None:
+        self.pending |= abi.PV_PENDING_TICK
 
     def _wake(self) -> None:
         try:
@@ -103,9 +106,9 @@ class Waiting:
         self.pending = self.signals = 0
         return pending, signals
 
-    def set_ticking(self, on: bool) -> None:
-        """Start or stop the ticks of PV_TICK_NS."""
-        self._is_ticking = on
+    def set_ticking(self, mask: int) -> None:
+        """Start or stop (0) the ticks of PV_TICK_NS."""
+        self._is_ticking = mask != 0
         self._set_timer()
 
     def set_deadline(self, seconds: float) -> None:
@@ -187,13 +190,18 @@ class Waiting:
         for handle, events in arms:
             self._arm(handle, events)
         if self._ready:
-            found = list(self._ready.items())[:most]
-            for handle, _ in found:
-                del self._ready[handle]
-            return found
+            return self._take_ready(most)
         if self.pending or self.is_overdue or self._wants_pause:
             return []
-        timeout = -1 if timeout_ns > LONGEST_NS else timeout_ns / 1e9
+        return self._poll(-1 if timeout_ns > LONGEST_NS else timeout_ns / 1e9, most)
+
+    def _take_ready(self, most: int) -> list[tuple[int, int]]:
+        found = list(self._ready.items())[:most]
+        for handle, _ in found:
+            del self._ready[handle]
+        return found
+
+    def _poll(self, timeout: float, most: int) -> list[tuple[int, int]]:
         found = []
         for fd, events in self._epoll.poll(timeout, most):
             if fd == self._wake_in:

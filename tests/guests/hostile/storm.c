@@ -180,8 +180,8 @@ static void one_call(void)
 				  : edge();
 		call(number, below(16), below(8) ? below(64) : edge(), somewhere(), length, 0, 0);
 		return;
-	case PV_TICK:
-		call(number, below(2), edge(), 0, 0, 0, 0);
+	case PV_INTERRUPT:
+		call(number, below(2), below(8) ? below(4) : edge(), 0, 0, 0, 0);
 		return;
 	}
 	call(number, edge(), edge(), edge(), edge(), edge(), edge());
