@@ -18,10 +18,12 @@ __version__ = "0.1.0"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pyrovm.programs.branches import Branch
     from pyrovm.programs.errors import FunctionError, FunctionTimeout
     from pyrovm.programs.function import function
     from pyrovm.programs.running import CompletedProgram, arun, run
-    from pyrovm.programs.template import Branch, Template, TemplateError
+    from pyrovm.programs.template import Template, TemplateError
+    from pyrovm.programs.template_async import AsyncTemplate
     from pyrovm.sdk import (
         ApiError,
         AsyncMicroVM,
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ApiError",
     "AsyncMicroVM",
+    "AsyncTemplate",
     "Balloon",
     "Branch",
     "Clone",
@@ -66,7 +69,8 @@ __all__ = [
     "run",
 ]
 _PROGRAMS = {
-    "Branch": "template",
+    "AsyncTemplate": "template_async",
+    "Branch": "branches",
     "CompletedProgram": "running",
     "FunctionError": "errors",
     "FunctionTimeout": "errors",

@@ -1,8 +1,12 @@
 """``pyrovm.Template``: programs that were started once and go on in VMs of their own."""
 
+import asyncio
 import contextlib
 import errno
+import json
+import math
 import os
+import random
 import select
 import shutil
 import signal
@@ -359,6 +363,97 @@ def test_arguments_that_do_not_fit_are_refused_and_harm_nobody():
         with pytest.raises(ConfigError, match="-p nonsense"):
             template.run(publish=["nonsense"])
         assert output(template) == "on\n"
+
+
+# ------------------------------------------------------------------------------------------ Python
+
+SETUP = """
+import json, random
+from pyrovm.programs.ready import after, before
+
+count = 0
+
+@before
+def rest():
+    global count
+    count += 1
+
+@after
+def go_on():
+    global count
+    count += 10
+
+random.seed(1)
+"""
+
+
+def chance(text):
+    import __main__
+
+    return [json.loads(text), __main__.count, random.random(), round(math.sqrt(16))]
+
+
+def fails(number):
+    raise ValueError(f"no {number}")
+
+
+def test_functions_are_called_in_branches():
+    with pyrovm.Template(setup=SETUP, timeout=PATIENCE) as template:
+        call = template.function(chance, timeout=PATIENCE)
+        first, second = call("[1]"), call('{"a": 2}')
+        assert [first[:2], second[:2]] == [[[1], 11], [{"a": 2}, 11]]
+        assert first[2] != second[2]  # seeded anew in each
+        assert first[3] == 4
+        results = list(template.map(chance, map(str, range(10)), workers=3))
+        assert [result[0] for result in results] == list(range(10))
+        assert len({result[2] for result in results}) == 10
+        with pytest.raises(pyrovm.FunctionError, match="no 3") as caught:
+            template.function(fails)(3)
+        assert caught.value.type == "ValueError"
+        assert "raise ValueError" in caught.value.traceback
+
+
+def test_templates_for_asyncio():
+    async def use():
+        async with pyrovm.AsyncTemplate(setup="import json", timeout=PATIENCE) as template:
+            found = [x async for x in template.map(abs_of, range(-5, 0))]
+        script = "echo ready > /dev/pyrovm; read -r x; echo $x; [[ $x ]] || sleep 1000"
+        async with pyrovm.AsyncTemplate([BASH, "-c", script]) as template:
+            runs = (template.run(input=b"%d" % n, capture_output=True) for n in range(1, 4))
+            found += [done.stdout for done in await asyncio.gather(*runs)]
+            ours, theirs = os.pipe()
+            task = asyncio.create_task(template.run(stdin=ours))
+            await asyncio.sleep(0.2)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            os.close(ours)
+            os.close(theirs)
+        return found
+
+    assert asyncio.run(use()) == [5, 4, 3, 2, 1, b"1\n", b"2\n", b"3\n"]
+    wait_until(only_the_spare_is_left)
+
+
+def abs_of(number):
+    return abs(number)
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"setup": "pass", "args": [BASH]}, "either args or setup"),
+        ({"requirements": ["six"], "args": [BASH]}, "for a template with setup"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(options, problem):
+    with pytest.raises(ConfigError, match=problem):
+        pyrovm.Template(**options)
+
+
+def test_functions_need_a_template_with_setup():
+    with bash("echo ready > /dev/pyrovm") as template, pytest.raises(ConfigError, match="setup"):
+        template.map(abs_of, [1])
 
 
 # ------------------------------------------------------------------------------------- many, faults

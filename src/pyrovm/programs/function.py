@@ -19,7 +19,8 @@ from pyrovm.programs import codec, plan
 from pyrovm.programs.codec import CodecError, Encoder
 from pyrovm.programs.errors import FunctionError, FunctionTimeout
 from pyrovm.programs.exchange import TooLong
-from pyrovm.programs.execution import Execution
+from pyrovm.programs.execution import Execution, Source
+from pyrovm.programs.helper import HELPERS
 from pyrovm.programs.inside import INSIDE
 from pyrovm.programs.interpreter import image_with
 from pyrovm.programs.running import cancellable
@@ -148,33 +149,45 @@ def _unwrapped(value: Any) -> Any:
 
 
 @functools.cache
-def inside() -> str:
+def inside(setup: str | None = None) -> str:
     """The program that serves a call in the VM, where there is no pyrovm; as bytecode, for it is
-    the same Python, and compiling takes longer than most functions."""
+    the same Python, and compiling takes longer than most functions.
+
+    ``setup`` is run first, and then it is ready to be branched.
+    """
     here = Path(__file__).parent
     lines = [
         "import marshal, sys",
         f"if sys.hexversion >> 16 != {sys.hexversion >> 16}:  # where bytecode may differ",
         "    sys.exit('another Python was installed: the program has to be started again')",
     ]
-    for name in ("codec", "inside"):
+    for name in ("codec", "inside", *(() if setup is None else ("ready",))):
         code = compile((here / f"{name}.py").read_text(), INSIDE, "exec", dont_inherit=True)
         lines += [
             f"module = sys.modules['{__package__}.{name}'] = type(sys)('{__package__}.{name}')",
             f"exec(marshal.loads({marshal.dumps(code)!r}), module.__dict__)",
         ]
-    return "\n".join([*lines, "module.main()"])
+    if setup is not None:
+        lines.append(f"module.prepare({setup!r})")
+    lines.append(f"sys.modules[{__package__ + '.inside'!r}].main()")
+    return "\n".join(lines)
 
 
 class Call(Generic[R]):
     """One call on its way."""
 
     def __init__(
-        self, name: str, record: bytes, frame: bytes, timeout: float | None, limit: int
+        self,
+        name: str,
+        record: bytes,
+        frame: bytes,
+        timeout: float | None,
+        limit: int,
+        source: Source = HELPERS,
     ) -> None:
         self._name, self._frame = name, frame
         self._timeout, self._limit = timeout, limit
-        self._execution = Execution(record, PIPE, PIPE, None)
+        self._execution = Execution(record, PIPE, PIPE, None, source)
         self.kill = self._execution.kill
 
     def run(self) -> R:

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import array
-import socket
-import subprocess
-import time
 from collections.abc import Iterable, Mapping, Sequence
-from errno import ETOOMANYREFS
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from pyrovm.errors import HostError, PyrovmError
-from pyrovm.programs import plan, wire
+from pyrovm.errors import ConfigError, PyrovmError
+from pyrovm.programs import plan
+from pyrovm.programs.branches import Branch, Forks
 from pyrovm.programs.execution import Execution, Over
-from pyrovm.programs.helper import HELPERS
-from pyrovm.programs.running import CompletedProgram
 from pyrovm.programs.streams import DEVNULL, PIPE
 from pyrovm.programs.text import Text
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Callable, Iterator
 
+    from pyrovm.image.index import Entry
     from pyrovm.programs.plan import Word
+    from pyrovm.programs.running import CompletedProgram
     from pyrovm.programs.streams import Stream
+    from pyrovm.programs.template_function import TemplateFunction
 
+P = ParamSpec("P")
+R = TypeVar("R")
 READY_S = 60.0
-BUSY_S = 0.001
 
 
 class TemplateError(PyrovmError):
@@ -50,8 +49,10 @@ class Template:
 
     def __init__(
         self,
-        args: Word | Sequence[Word],
+        args: Word | Sequence[Word] = (),
         *,
+        setup: str | None = None,
+        requirements: Sequence[str] = (),
         ready: str = "call",
         timeout: float | None = READY_S,
         pool: int = 0,
@@ -71,6 +72,10 @@ class Template:
 
         Args:
             args: as for :func:`pyrovm.run`, like the options from ``env`` on.
+            setup: instead of ``args``, statements of Python, after which functions of this program
+                can be called in branches: :meth:`function`, :meth:`map`.
+            requirements: packages that ``setup`` and these functions need, as for
+                :func:`pyrovm.function`.
             ready: when it is: ``call`` (it writes ``ready`` to /dev/pyrovm), ``line:TEXT`` (it
                 writes TEXT to standard output or error), ``port:N`` (it listens at that TCP port).
             timeout: seconds that it may take.
@@ -84,11 +89,10 @@ class Template:
             ConfigError: there is no such program, or an option does not fit.
             HostError: it cannot be run here; says why.
         """
-        words = plan.words_of(args)
-        image = plan.find_image(words[0] if words else "")
+        image, words = self._program(args, setup, requirements)
         record = plan.request(
             image,
-            words[1:],
+            words,
             env=env,
             cwd=cwd,
             memory=memory,
@@ -103,6 +107,23 @@ class Template:
         self._execution = Execution(record, stdin, stdout, stderr)
         self._start(ready, timeout)
         self._source = Forks(self._execution.channel)
+
+    def _program(
+        self, args: Word | Sequence[Word], setup: str | None, requirements: Sequence[str]
+    ) -> tuple[Entry, list[str]]:
+        self._has_functions = setup is not None
+        if setup is None:
+            if requirements:
+                raise ConfigError("requirements: they are for a template with setup")
+            words = plan.words_of(args)
+            return plan.find_image(words[0] if words else ""), words[1:]
+        if args:
+            raise ConfigError("setup: a template has either args or setup")
+        from pyrovm.programs.function import inside
+        from pyrovm.programs.interpreter import image_with
+
+        flags = ["-I", *([] if requirements else ["-S"])]
+        return image_with(requirements), [*flags, "-c", inside(setup)]
 
     def _start(self, ready: str, timeout: float | None) -> None:
         execution = self._execution
@@ -183,7 +204,7 @@ class Template:
             Execution(plan.branch_request(arguments, publish), stdin, stdout, stderr, self._source),
             words,
         )
-        branch._begin(words.encoded(input))
+        branch.begin(words.encoded(input))
         return branch
 
     def run(
@@ -208,143 +229,32 @@ class Template:
             done.check_returncode()
         return done
 
-
-class Forks:
-    """Branches' processes, from that of a template; safe for threads."""
-
-    def __init__(self, template: socket.socket) -> None:
-        """``template`` is the channel to it."""
-        self._template = template
-        self._template.setblocking(True)
-
-    def open(self, streams: tuple[int, int, int]) -> socket.socket:
-        """A channel to a new one.
+    def function(
+        self,
+        function: Callable[P, R],
+        *,
+        timeout: float | None = None,
+        max_result: int | str = "64M",
+    ) -> TemplateFunction[P, R]:
+        """``function``, each call of which runs in a branch; as :func:`pyrovm.function`, with
+        ``acall`` and ``map``. What ``setup`` has imported needs no import there.
 
         Raises:
-            HostError: the template is gone.
-            OSError: a stream is closed, or there are no descriptors left.
+            ConfigError: the template was made without ``setup``.
         """
-        if self._template.fileno() < 0:
-            raise HostError("The template has ended")
-        channel, theirs = socket.socketpair()
-        try:
-            with theirs:
-                fds = array.array("i", [theirs.fileno(), *streams])
-                self._send([(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
-        except ConnectionError:
-            channel.close()
-            raise HostError("The template has ended") from None
-        except BaseException:
-            channel.close()
-            raise
-        HELPERS.adopt(channel)
-        return channel
+        if not self._has_functions:
+            raise ConfigError("functions are called in a template that was made with setup")
+        from pyrovm.programs.template_function import TemplateFunction
 
-    def _send(self, rights: list[tuple[int, int, array.array[int]]]) -> None:
-        while True:
-            try:
-                self._template.sendmsg([wire.PASS], rights)
-            except OSError as error:
-                if error.errno != ETOOMANYREFS:
-                    raise
-                time.sleep(BUSY_S)  # more descriptors on their way than a user may have
-            else:
-                return
+        return TemplateFunction(function, self._source, timeout=timeout, max_result=max_result)
 
-    def shut(self, channel: socket.socket) -> None:
-        """Kill a branch."""
-        HELPERS.shut(channel)
-
-    def close(self, channel: socket.socket) -> None:
-        """Close the channel to a branch; if it still runs, it is killed."""
-        HELPERS.close(channel)
-
-
-class Branch:
-    """A program that goes on from where its template was; as a context manager it is killed at the
-    end, if it still runs."""
-
-    def __init__(self, arguments: list[str], execution: Execution, text: Text) -> None:
-        self.args = arguments
-        self._execution = execution
-        self._text = text
-        self._done: CompletedProgram | None = None
-        self._news: wire.Fields | None = None
-
-    def _begin(self, data: bytes) -> None:
-        try:
-            self._execution.begin(data)
-        except OSError as error:
-            if isinstance(error, PyrovmError):
-                raise
-            raise HostError.wrap("A branch cannot be made", error) from None
-
-    def __enter__(self) -> Branch:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _told(self) -> wire.Fields:
-        if self._news is None:
-            try:
-                self._news = self._execution.meet(None)
-            except Over:  # why, wait() says
-                self.wait()
-                raise HostError("The branch has ended before it began") from None
-        return self._news
-
-    @property
-    def generation(self) -> int:
-        """The number that tells this VM from all others, as /dev/pyrovm says it inside."""
-        return int(self._told()["generation"][0])
-
-    @property
-    def ports(self) -> dict[str, tuple[str, int]]:
-        """Where the ports that it listens at are on the host: {"80/tcp": ("127.0.0.1", 41234)}.
-
-        Those that it opens later are where ``publish`` says.
-        """
-        found = {}
-        for text in self._told().get("published", ()):
-            protocol, port, address, host_port = text.split(" ")
-            found[f"{port}/{protocol}"] = address, int(host_port)
-        return found
-
-    def wait(self, timeout: float | None = None) -> CompletedProgram:
-        """Give it its input, take its output, and wait for its end.
-
-        Raises:
-            TimeoutExpired: of ``subprocess``, with what was captured; it goes on.
-            HostError: it could not be made; says why.
-        """
-        if self._done is not None:
-            return self._done
-        execution = self._execution
-        try:
-            report = execution.finish(timeout)
-        except TimeoutError:
-            assert timeout is not None
-            raise subprocess.TimeoutExpired(
-                self.args, timeout, execution.stdout, execution.stderr
-            ) from None
-        except PyrovmError:
-            self.close()
-            raise
-        self._done = done = CompletedProgram(
-            self.args,
-            report.returncode,
-            self._text.decoded(execution.stdout),
-            self._text.decoded(execution.stderr),
-        )
-        done.build_ms, done.run_ms = report.build_ms, report.run_ms
-        execution.close()
-        return done
-
-    def kill(self) -> None:
-        """End it now; from any thread."""
-        self._execution.kill()
-
-    def close(self) -> None:
-        """End it and give back what is open."""
-        self._execution.close()
+    def map(
+        self,
+        function: Callable[..., R],
+        *inputs: Iterable[Any],
+        workers: int | None = None,
+        timeout: float | None = None,
+    ) -> Iterator[R]:
+        """``function`` of the items of ``inputs``, each in a branch, in order; as many at once as
+        there are CPUs, or ``workers``; ``timeout`` is in seconds for each."""
+        return self.function(function, timeout=timeout).map(*inputs, workers=workers)
