@@ -60,7 +60,9 @@ enum pv_call {
 	                     PV_STOPPED: this returns only when they have left the program */
 	PV_PANIC = 9,   /* in: text gpa, length: the library OS gives up; does not return */
 	PV_READY = 10,  /* the program says that it may be branched here; in each branch this returns */
-	PV_CALLS = 11
+	PV_TERMINAL = 11, /* in: operation, handle (PV_STDIN to PV_STDERR), gpa of a struct pv_terminal;
+	                     fails with ENOTTY where that is no terminal */
+	PV_CALLS = 12
 };
 
 enum pv_interrupt { PV_TICKING = 0, PV_NOW = 1, PV_STOPPED = 2 };
@@ -95,6 +97,21 @@ struct pv_event {
 #define PV_EVENTS_MAX 256
 /* The handle of an event that is a signal for the program: its number is in events. */
 #define PV_SIGNAL_HANDLE 0xffffffffu
+
+/* PV_TERMINAL: the user's terminal, as tcgetattr(3), tcsetattr(3) and tcflush(3) have it.  What a
+ * program has set is undone when it has ended. */
+enum pv_terminal_operation {
+	PV_TERMINAL_GET = 0, /* out: all of it */
+	PV_TERMINAL_SET = 1, /* in: how, settings; c_cflag stays as it is */
+	PV_TERMINAL_FLUSH = 2, /* in: how */
+	PV_TERMINAL_OPERATIONS = 3
+};
+struct pv_terminal {
+	uint32_t how; /* TCSANOW, TCSADRAIN, TCSAFLUSH; TCIFLUSH, TCOFLUSH, TCIOFLUSH */
+	uint32_t iflag, oflag, cflag, lflag;
+	uint16_t rows, columns;
+	uint8_t cc[20]; /* NCCS are 19 */
+};
 
 /* PV_SOCKET: sockets are the host's, opened where the VM's policy allows it; always non-blocking:
  * what would block fails with EAGAIN (EINPROGRESS for connect), and PV_WAIT tells when to go on.
@@ -222,8 +239,7 @@ struct pv_boot {
 	uint64_t stack_size; /* of the first thread, bytes */
 
 	uint32_t share_count;
-	uint32_t window_rows, window_columns; /* live */
-	uint32_t reserved;
+	uint32_t reserved[3];
 	struct pv_share shares[PV_SHARES_MAX];
 
 	/* What /dev/pyrovm says: text, other one in each branch.  Live. */

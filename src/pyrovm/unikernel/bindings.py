@@ -98,9 +98,7 @@ class Bindings:
         published = self.policy.published(sock.kind, at[1]) if at[1] else None
         other = self._publishing.get((sock.kind, at[1]))
         if other is not None and other.family != sock.family:
-            published = (
-                None  # servers bind IPv4 and IPv6: what comes from the host goes to the first
-            )
+            published = None  # a server of IPv4 and IPv6: the host's callers come to the first
         try:
             if published is not None:
                 self.bind_published(sock, published)

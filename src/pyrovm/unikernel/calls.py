@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pyrovm.memory.guest_memory import GuestMemory
+    from pyrovm.unikernel.terminal import Terminal
     from pyrovm.unikernel.waiting import Waiting
 
     Handler = Callable[[int, int, int, int, int, int], int]
@@ -68,9 +69,13 @@ class Calls:
         self.handlers[abi.PV_INTERRUPT] = self._interrupt
         self.handlers[abi.PV_PANIC] = self._panic
         self.handlers[abi.PV_READY] = _nobody_waits
+        self.handlers[abi.PV_TERMINAL] = self._first_terminal
+        self._terminal: Terminal | None = None
 
     def close(self) -> None:
-        """Close every handle that the guest has left open."""
+        """Close every handle that the guest has left open; the terminal is as it was."""
+        if self._terminal:
+            self._terminal.restore()
         for handle in list(self._closers):
             self.remove_handle(handle)
 
@@ -221,6 +226,14 @@ class Calls:
             return -EBADF
         self.remove_handle(handle)
         return 0
+
+    def _first_terminal(self, operation: int, handle: int, gpa: int, *_: int) -> int:
+        # few programs set their terminal: what it takes is imported then
+        from pyrovm.unikernel.terminal import Terminal
+
+        self._terminal = Terminal(self)
+        self.handlers[abi.PV_TERMINAL] = self._terminal.call
+        return self._terminal.call(operation, handle, gpa)
 
     def _interrupt(self, mask: int, how: int, *_: int) -> int:
         if how != abi.PV_TICKING:  # there is no other vCPU

@@ -59,8 +59,6 @@ void harness_start(void)
 	boot.envc = 1;
 	boot.env_offset = 36;
 	boot.vcpu_count = 1;
-	boot.window_rows = 24;
-	boot.window_columns = 80;
 	cpu.self = (u64)&cpu;
 	for (unsigned i = 0; i < RLIM_NLIMITS; i++)
 		limits[i] = (struct rlimit64){ 1024, 65536 };

@@ -13,12 +13,6 @@ struct console {
 };
 
 static struct console consoles[3];
-/* What programs set with TCSETS and read back; the host's terminal stays as it is. */
-static struct termios settings = {
-	.c_iflag = ICRNL | IXON, .c_oflag = OPOST | ONLCR, .c_cflag = B38400 | CS8 | CREAD,
-	.c_lflag = ISIG | ICANON | ECHO | ECHOE | ECHOK | ECHOCTL | ECHOKE | IEXTEN,
-	.c_cc = { 3, 28, 127, 21, 4, 0, 1, 0, 17, 19, 26, 0, 18, 15, 23, 22 },
-};
 static struct pv_iovec *pieces; /* where the host finds them: in linear memory */
 
 #define PIECES_MAX MIN(PV_IOV_MAX, PAGE_SIZE / sizeof(struct pv_iovec))
@@ -99,47 +93,97 @@ static long give(u64 to, const void *what, size_t n)
 	return 0;
 }
 
-static long set_settings(u64 from)
+static long ask_terminal(struct console *c, enum pv_terminal_operation operation, struct pv_terminal *t)
 {
-	if (user_check((void *)from, sizeof(settings), false))
+	return host_call(PV_TERMINAL, operation, c->handle, virt_to_phys(t), 0, 0, 0);
+}
+
+static long get_settings(struct console *c, struct pv_terminal *t, u64 to)
+{
+	struct termios s = { 0 };
+	long error = ask_terminal(c, PV_TERMINAL_GET, t);
+
+	if (error)
+		return error;
+	s.c_iflag = t->iflag;
+	s.c_oflag = t->oflag;
+	s.c_cflag = t->cflag;
+	s.c_lflag = t->lflag;
+	memcpy(s.c_cc, t->cc, sizeof(s.c_cc));
+	return give(to, &s, sizeof(s));
+}
+
+static long set_settings(struct console *c, struct pv_terminal *t, u64 from)
+{
+	const struct termios *s = (void *)from;
+
+	if (user_check(s, sizeof(*s), false))
 		return -EFAULT;
-	settings = *(struct termios *)from;
-	return 0;
+	t->iflag = s->c_iflag;
+	t->oflag = s->c_oflag;
+	t->cflag = s->c_cflag;
+	t->lflag = s->c_lflag;
+	memcpy(t->cc, s->c_cc, sizeof(s->c_cc));
+	return ask_terminal(c, PV_TERMINAL_SET, t);
+}
+
+static long get_size(struct console *c, struct pv_terminal *t, u64 to)
+{
+	long error = ask_terminal(c, PV_TERMINAL_GET, t);
+	struct winsize size = { .ws_row = t->rows, .ws_col = t->columns };
+
+	return error ? error : give(to, &size, sizeof(size));
 }
 
 static long console_ioctl(struct file *f, unsigned request, u64 argument)
 {
 	struct console *c = f->data;
-	struct winsize size = { .ws_row = (u16)boot_info->window_rows,
-				.ws_col = (u16)boot_info->window_columns };
+	struct pv_terminal *t;
 	int none = 0, process = PROCESS_ID;
+	long result;
 
 	if (!c->is_terminal)
 		return -ENOTTY;
+	t = kalloc(sizeof(*t)); /* where the host finds it */
+	if (!t)
+		return -ENOMEM;
 	switch (request) {
 	case TCGETS:
-		return give(argument, &settings, sizeof(settings));
+		result = get_settings(c, t, argument);
+		break;
 	case TCSETS:
 	case TCSETSW:
 	case TCSETSF:
-		return set_settings(argument);
+		t->how = request - TCSETS;
+		result = set_settings(c, t, argument);
+		break;
+	case TCFLSH:
+		t->how = (u32)argument;
+		result = ask_terminal(c, PV_TERMINAL_FLUSH, t);
+		break;
 	case TIOCGWINSZ:
-		return give(argument, &size, sizeof(size));
+		result = get_size(c, t, argument);
+		break;
 	case TIOCSWINSZ:
 	case TIOCSPGRP:
-	case TCFLSH:
+	case TIOCSCTTY:
 	case TCSBRK:
 	case TCXONC:
-		return 0;
+		result = 0;
+		break;
 	case TIOCGPGRP:
 	case TIOCGSID:
-		return give(argument, &process, sizeof(process));
+		result = give(argument, &process, sizeof(process));
+		break;
 	case TIOCOUTQ:
 	case FIONREAD:
-		return give(argument, &none, sizeof(none));
+		result = give(argument, &none, sizeof(none));
+		break;
 	default:
-		return -ENOTTY;
+		result = -ENOTTY;
 	}
+	kfree(t);
+	return result;
 }
 
 static long console_seek(struct file *f, s64 offset, int whence)
