@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sys
 
+from pyrovm.launcher import place
+
 
 def main() -> int:
     """Run the program; its exit code."""
     words = sys.argv[1:]
-    from pyrovm.launcher import environment, stub
+    if place.is_wanted():
+        from pyrovm.launcher import environment, stub
 
-    status = stub.run("firecracker", words, environment.FIRECRACKER)
-    if status is not None:
-        return status
+        status = stub.run("firecracker", words, environment.FIRECRACKER)
+        if status is not None:
+            return status
     from pyrovm.cli import firecracker
 
     return firecracker.main(words)

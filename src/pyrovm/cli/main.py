@@ -50,8 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _by_launcher(words: Sequence[str]) -> int | None:
     """Have the launcher run a program, where it is to; its status, None where it is not done."""
     from pyrovm.cli.run_kind import is_kernel_run
+    from pyrovm.launcher import place
 
-    if is_kernel_run(words):
+    if is_kernel_run(words) or not place.is_wanted():
         return None
     from pyrovm.launcher import environment, stub
 

@@ -27,6 +27,12 @@ def switch() -> str:
     return value
 
 
+def is_wanted() -> bool:
+    """Whether asking may be of use: cheap, for those who start without it most of the time."""
+    value = os.environ.get(SWITCH) or AUTO
+    return value != OFF and (value != AUTO or os.path.lexists(socket_path()))
+
+
 def folder() -> str:
     """``pyrovm`` in $XDG_RUNTIME_DIR, for root in /run; else a folder of the user's in $TMPDIR."""
     base = os.environ.get("XDG_RUNTIME_DIR", "")
