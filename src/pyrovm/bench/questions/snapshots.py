@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -34,7 +35,7 @@ MIB = 1 << 20
 SIZES_MIB, SIZES_QUICK_MIB = (128, 256, 512, 1024, 2048), (128, 256)
 PLACE = 256 << 10  # bytes
 TOUCHED, CHANGED = 10, 100  # every how-many-th place, page
-ROUNDS = 9
+ROUNDS, RESTORES = 9, 101
 TOUCHES = 300
 AROUND = 64 << 10  # bytes that the handler brings at once
 SEED = 1
@@ -51,8 +52,12 @@ def answer(terms: Terms) -> Answer:
     times: dict[str, dict[int, list[float]]] = {"full": {}, "diff": {}, "restore": {}}
     with tempfile.TemporaryDirectory(dir=cache.folder("bench")) as folder:
         for mib in sizes:
-            for what, values in _measured(terms, Path(folder), mib, 0.7 / len(sizes)).items():
+            for what, values in _written(terms, Path(folder), mib, 0.6 / len(sizes)).items():
                 times[what][mib] = values
+        for _ in terms.rounds(RESTORES, "restores", share=0.1):
+            for mib in sizes:  # by turns: they are compared
+                do = partial(_restored, str(Path(folder, f"full-{mib}")), Layout([(0, mib * MIB)]))
+                times["restore"].setdefault(mib, []).append(_timed(do, Mapping.close))
         _pages(terms, Path(folder), found)
     largest, smallest = max(sizes), min(sizes)
     for what, text in (
@@ -82,18 +87,17 @@ def answer(terms: Terms) -> Answer:
     return found
 
 
-def _measured(terms: Terms, folder: Path, mib: int, share: float) -> dict[str, list[float]]:
+def _written(terms: Terms, folder: Path, mib: int, share: float) -> dict[str, list[float]]:
     size = mib * MIB
     chance = random.Random(SEED)
-    layout = Layout([(0, size)])
     guest = mapping.anonymous(size)
     _touch(guest, chance)
     sources = [Source(guest.view, guest.address, 0)]
     count = size // pages.PAGE
     dirty = [pages.of_numbers(chance.sample(range(count), count // CHANGED))]
-    full, diff = str(folder / "full"), str(folder / "diff")
+    full, diff = str(folder / f"full-{mib}"), str(folder / f"diff-{mib}")
     memory.prepare_full(full, size, sources).publish()
-    found: dict[str, list[float]] = {"full": [], "diff": [], "restore": []}
+    found: dict[str, list[float]] = {"full": [], "diff": []}
     for _ in terms.rounds(ROUNDS, f"{mib} MiB", share=share):
         found["full"].append(
             _timed(lambda: memory.prepare_full(full, size, sources), lambda made: made.discard())
@@ -104,7 +108,6 @@ def _measured(terms: Terms, folder: Path, mib: int, share: float) -> dict[str, l
                 lambda made: made.discard(),
             )
         )
-        found["restore"].append(_timed(lambda: _restored(full, layout), lambda made: made.close()))
     guest.close()
     return found
 
