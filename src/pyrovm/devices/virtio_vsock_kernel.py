@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 class VirtioVsockKernel(VsockDevice):
     """The device owns ``kernel``, which knows the guest's CID already."""
 
+    writes_unseen = True
+
     def __init__(self, guest_cid: int, kernel: KernelVsock) -> None:
         super().__init__(guest_cid)
         self._kernel = kernel

@@ -61,7 +61,8 @@ def write_snapshot(
     if dirty is not None:
         dirty.collect()
     if params.snapshot_type == DIFF:
-        changed = None if dirty is None else [dirty.ranges(slot) for slot in slots]
+        is_known = dirty is not None and not any(s.device.writes_unseen for s in machine.slots)
+        changed = [dirty.ranges(slot) for slot in slots] if dirty and is_known else None
         memory = prepare_diff(params.mem_file_path, layout.size, sources, changed)
         layout.written = memory.written
     else:

@@ -107,6 +107,7 @@ class VirtioDevice:
     queue_sizes: Sequence[int] = (QUEUE_SIZE,)
     counters: Any  # this device's group in the metrics; each kind has a class of its own
     needs_shared_memory = False  # with another process, which serves the queues (vhost-user)
+    writes_unseen = False  # to guest memory, past what keeps count of changed pages (vhost)
 
     def __init__(self, name: str) -> None:
         self.name = name  # as the API knows it: a drive id, an interface id
