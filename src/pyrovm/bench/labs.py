@@ -12,7 +12,7 @@ from pyrovm.bench.terms import Show
 from pyrovm.lab import Lab, LabError
 
 PACKAGE = Path(pyrovm.__file__).parent
-TIMEOUT = 240.0  # seconds, for one script
+TIMEOUT = 150.0  # seconds, for one script; several times what it takes
 ATTEMPTS = 4
 MEMORY_MIB = 1536
 
@@ -27,6 +27,7 @@ def ask(
     counted: bool,
     show: Show,
     memory_mib: int = MEMORY_MIB,
+    timeout: float = TIMEOUT,
 ) -> Any:
     """Run ``inside/SCRIPT.py`` with ``plan`` in a lab of one CPU; its answer.
 
@@ -35,18 +36,19 @@ def ask(
             figures repeat, whatever else the machine is doing.
         show: is told what the script says of its progress.
         memory_mib: of the lab.
+        timeout: seconds, after which it is tried again.
 
     Raises:
         LabError: the script failed.
     """
     for _ in range(ATTEMPTS):
-        answer = _attempt(script, plan, assets, counted, show, memory_mib)
+        answer = _attempt(script, plan, assets, counted, show, memory_mib, timeout)
         if answer is not None:
             return answer
         # An emulator that counts instructions stands still now and then (QEMU 7.2: its CPU thread
         # turns without executing any), and everything in it.
-        show(f"nothing for {TIMEOUT:.0f} s, once more")
-    raise LabError(f"{script}.py did not end within {TIMEOUT:.0f} s, {ATTEMPTS} times")
+        show(f"nothing for {timeout:.0f} s, once more")
+    raise LabError(f"{script}.py did not end within {timeout:.0f} s, {ATTEMPTS} times")
 
 
 def _attempt(
@@ -56,6 +58,7 @@ def _attempt(
     counted: bool,
     show: Show,
     memory_mib: int,
+    timeout: float,
 ) -> Any:
     """The answer, or None where there was none in time."""
     last = b""
@@ -76,7 +79,7 @@ def _attempt(
             tree={"src/pyrovm": PACKAGE},
             env={"PYTHONPATH": "/job/tree/src"},
             assets=assets,
-            timeout=TIMEOUT,
+            timeout=timeout,
             stdout=listen,
         )
     if result.timed_out:

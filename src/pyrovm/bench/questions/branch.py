@@ -29,6 +29,7 @@ QUESTION = "branch"
 SIZES_MIB = (128, 256, 512, 1024)
 ROUNDS = 101
 LINUX_MIB, LINUX_ROUNDS = 512, 5
+LINUX_S = 90.0  # seconds: the lab may stand still
 PAUSE_MS, PAUSE_P99_MS, RUNNING_MS = 2.0, 5.0, 3.0  # with the most memory
 
 
@@ -118,7 +119,7 @@ def linux(terms: Terms) -> Answer:
         "rounds": terms.count(LINUX_ROUNDS, 2),
     }
     assets = {"kernel": kernel.vmlinux, "initrd": guests.tiny_initrd(guests.TICKS)}
-    seen = labs.ask("branch", plan, assets=assets, counted=True, show=terms.show)
+    seen = labs.ask("branch", plan, assets=assets, counted=True, show=terms.show, timeout=LINUX_S)
     for what, text in (("pause", "stands still for a clone"), ("running", "request to clone runs")):
         found.figures.append(
             Figure(

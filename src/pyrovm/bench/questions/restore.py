@@ -23,6 +23,7 @@ TARGET = 0.5  # times QEMU
 GROWTH = 1.2  # times, from the least to the most memory
 ROUNDS = 1
 LAB_MIB = 3072
+TIMEOUT = 240.0  # seconds
 OURS = "pyrovm"
 
 
@@ -50,6 +51,7 @@ def answer(terms: Terms) -> Answer:
         },
         counted=True,
         memory_mib=LAB_MIB,
+        timeout=TIMEOUT,
         show=terms.show,
     )
     found.skipped += [f"{peer}: {why}" for peer, why in seen["failed"].items()]
