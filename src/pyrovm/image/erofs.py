@@ -12,6 +12,7 @@ from struct import Struct
 
 from pyrovm.errors import ConfigError, HostError
 from pyrovm.guest import programs
+from pyrovm.image import large_files
 
 BLOCK_SIZE = 4096
 MAGIC = 0xE0F5E1E2
@@ -26,13 +27,19 @@ _SUPERBLOCK = Struct("<IIIBBHQQIIII16s16sI")
 def make(image: Path, folder: Path) -> None:
     """Make an EROFS image of a folder's contents; all belongs to root, all times are zero.
 
+    Large programs are moved out of the folder, and lie at multiples of 2 MiB of the image.
+
     Raises:
         Unsupported: mkfs.erofs is missing.
         HostError: it failed.
     """
     (mkfs,) = programs.require("mkfs.erofs")
     options = ["--quiet", "-x-1", "-T0", "-U", _UUID, "--all-root", "-Enoinline_data"]
+    large = large_files.take_out(folder, image.parent)
     programs.run(mkfs, *options, image, folder)
+    large_files.put_back(image, large)
+    for moved in large.values():
+        moved.unlink()
     try:
         with open(image, "rb") as file:
             check(file.read(SUPERBLOCK_AT + SUPERBLOCK_SIZE), os.fstat(file.fileno()).st_size)

@@ -28,7 +28,7 @@ ENTRY = "entry"
 LOCKS = "locks"  # in the index
 
 # In every key: images made by an older builder are made anew.
-BUILDER = "3"
+BUILDER = "4"
 _MAGIC = b"pyrovm image index 1"
 DIGEST_DIGITS = 64
 SHORTEST_DIGEST = 6  # digits by which an image may be called
