@@ -171,7 +171,13 @@ def _verify(args: argparse.Namespace) -> int:
     facts: dict[str, Any] = {"state": args.state, "sections": len(found.sections)}
     if args.memory is not None:
         data = _data(args.memory, layout)
-        facts |= {"memory": args.memory, "memory_data_bytes": sum(b - a for a, b in data)}
+        written = pages.union(layout.written or (), ())
+        is_alone = layout.written is not None and pages.union(written, data) == written
+        facts |= {
+            "memory": args.memory,
+            "memory_data_bytes": sum(b - a for a, b in data),
+            "is_diff_alone": is_alone,
+        }
     if args.json:
         print(json.dumps(facts))
         return 0
@@ -179,6 +185,11 @@ def _verify(args: argparse.Namespace) -> int:
     if args.memory is not None:
         kept = _size(facts["memory_data_bytes"])
         print(f"{args.memory}: {_size(layout.size)} as the state says, {kept} of it data")
+        if facts["is_diff_alone"]:
+            print(
+                "remark: it has what the diff has and no more; was there a snapshot before it, then"
+            )
+            print("        that one's memory file has to be merged with it: pyrovm snapshot rebase")
     return 0
 
 

@@ -167,11 +167,14 @@ def chain(tmp_path):
 
 def test_a_diff_is_merged_into_its_base(chain, capsys):
     base, diff, expected = chain
+    assert run("verify", diff[0], diff[1]) == 0
+    assert "pyrovm snapshot rebase" in capsys.readouterr().out
     assert run("rebase", base[1], diff[1]) == 0
     assert "8.0 KiB of" in capsys.readouterr().out
     with open(base[1], "rb") as file:
         assert file.read() == expected
     assert run("verify", diff[0], base[1]) == 0
+    assert "remark" not in capsys.readouterr().out
 
 
 def test_a_diff_is_merged_into_a_new_file(chain, tmp_path, capsys):
