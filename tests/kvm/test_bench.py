@@ -52,3 +52,13 @@ def test_the_list_names_questions_and_peers():
     done = bench("--list")
     assert "process-start: How soon does one small program run" in done.stdout
     assert "    crun: " in done.stdout
+
+
+def test_every_question_that_is_answered_natively_has_figures_and_fails_at_nothing(tmp_path):
+    names = ["launcher", "solo5", "templates", "branch", "density", "programs-cpus"]
+    results = tmp_path / "results.json"
+    done = bench("--quick", "--peers", "none", *names, "--json", results)
+    assert done.returncode == 0, done.stdout + done.stderr
+    data = json.loads(results.read_text())
+    assert {figure["question"] for figure in data["figures"]} == {*names}
+    assert {curve["slug"] for curve in data["curves"]} == {"branch", "density"}

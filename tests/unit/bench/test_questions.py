@@ -1,6 +1,6 @@
 import pytest
 
-from pyrovm.bench import questions
+from pyrovm.bench import halting, questions
 from pyrovm.bench.guests import RESETS, STAYS, TICKS, elf, init_code
 from pyrovm.bench.questions.classic import COLUMNS, table
 from pyrovm.bench.questions.exits import purpose, side_by_side
@@ -104,3 +104,24 @@ def test_init_is_a_program_whose_code_begins_at_its_entry(then):
     (segment,) = image.segments
     assert (segment.file_offset, segment.file_size) == (0, len(program))
     assert program[image.entry - segment.gpa :] == code
+
+
+@pytest.mark.parametrize("code", [halting.kernel(), halting.busy_kernel(128)])
+def test_guests_of_a_few_bytes_are_kernels_with_a_pvh_entry(code):
+    image = parse(lambda offset, size: code[offset : offset + size], len(code))
+    (segment,) = image.segments
+    assert image.pvh_entry == segment.gpa
+    assert code[segment.file_offset :].startswith(b"\x66\xba\xf8\x03")
+
+
+def test_the_busy_guest_goes_round_its_memory():
+    code = halting.busy_kernel(64)
+    begin = code.index(b"\xbf\x00\x00\x20\x00")  # mov edi, 2 MiB
+    page = code.index(b"\xfe\x07")
+    compare = code.index(b"\x81\xff\x00\x00\x00\x04")  # cmp edi, 64 MiB
+    back = compare + 6
+    assert code[back] == 0x72  # jb
+    assert back + 2 + code[back + 1] - 256 == page
+    again = back + 2 + 3  # behind the new line
+    assert code[again] == 0xEB  # jmp
+    assert again + 2 + code[again + 1] - 256 == begin

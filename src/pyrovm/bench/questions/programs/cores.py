@@ -29,11 +29,7 @@ def answer(terms: Terms) -> Answer:
         return found
     words = [programs.compiled("cores"), str(terms.count(INSIDE, 3))]
     vm = programs.in_vm(*words, options=("--cpus", "2"))
-    try:
-        programs.timed(vm)
-    except RuntimeError as error:
-        found.skipped.append(f"two vCPUs: {error}")
-        return found
+    programs.timed(vm)  # its image is made now, if it was not
     ours: list[float] = []
     theirs: list[float] = []
     for _ in terms.rounds(ROUNDS, "two threads", quick=1):
