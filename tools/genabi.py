@@ -231,8 +231,6 @@ MODULES = {
             "uffdio_api",
             "uffdio_range",
             "uffdio_register",
-            "uffdio_copy",
-            "uffdio_zeropage",
         ],
         "constants": [
             r"UFFD_API",

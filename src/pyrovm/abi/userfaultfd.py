@@ -7,7 +7,7 @@ From linux/ioctl.h, linux/userfaultfd.h, asm/unistd.h.
 
 from __future__ import annotations
 
-from pyrovm.abi.layout import S64, U64, Nested, Scalar, Struct
+from pyrovm.abi.layout import U64, Nested, Scalar, Struct
 
 UFFDIO_API = 0xC018AA3F
 UFFDIO_COPY = 0xC028AA03
@@ -46,21 +46,3 @@ class uffdio_register(Struct):
     range = Nested(0, uffdio_range)
     mode = Scalar(16, U64)
     ioctls = Scalar(24, U64)
-
-
-class uffdio_copy(Struct):
-    __slots__ = ()
-    SIZE = 40
-    dst = Scalar(0, U64)
-    src = Scalar(8, U64)
-    len = Scalar(16, U64)
-    mode = Scalar(24, U64)
-    copy = Scalar(32, S64)
-
-
-class uffdio_zeropage(Struct):
-    __slots__ = ()
-    SIZE = 32
-    range = Nested(0, uffdio_range)
-    mode = Scalar(16, U64)
-    zeropage = Scalar(24, S64)
