@@ -182,6 +182,62 @@ def test_floating_point_registers_go_on(tmp_path):
         assert {output(template) for _ in range(3)} == {"1.000000\n"}
 
 
+def test_all_vcpus_rest_where_one_of_them_says_so_and_go_on(tmp_path):
+    program = """
+    #include <fcntl.h>
+    #include <pthread.h>
+    #include <stdio.h>
+    #include <string.h>
+    #include <unistd.h>
+    static volatile long counts[3];
+    static volatile int is_branch, may_end;
+    static void *work(void *argument)
+    {
+        long n = (long)argument;
+
+        while (!may_end)
+            counts[n]++;
+        return NULL;
+    }
+    static void *say(void *argument)
+    {
+        int fd = open("/dev/pyrovm", O_RDWR);
+        char text[200] = "";
+
+        usleep(50000);
+        if (write(fd, "ready", 5) != 5)
+            return NULL;
+        is_branch++; /* nobody goes beyond this in the template */
+        text[read(fd, text, sizeof(text) - 1)] = 0;
+        printf("%d %s", is_branch, strchr(text, '\\n') + 1);
+        return NULL;
+    }
+    int main(void)
+    {
+        pthread_t threads[4];
+        long before[3];
+
+        for (long n = 0; n < 3; n++)
+            pthread_create(&threads[n], NULL, work, (void *)n);
+        pthread_create(&threads[3], NULL, say, NULL);
+        pthread_join(threads[3], NULL);
+        memcpy(before, (void *)counts, sizeof(before));
+        for (int n = 0; n < 3; n++)
+            while (counts[n] == before[n]) /* it works here as well */
+                usleep(1000);
+        may_end = 1;
+        for (long n = 0; n < 3; n++)
+            pthread_join(threads[n], NULL);
+        puts("end");
+        return 0;
+    }
+    """
+    with compiled(program, tmp_path, cpus=3) as template:
+        branches = [template.fork([f"b{n}"], stdout=subprocess.PIPE) for n in range(4)]
+        found = {branch.wait(PATIENCE).stdout for branch in branches}
+        assert found == {b"1 b%d\nend\n" % n for n in range(4)}
+
+
 def test_who_polls_the_device_hears_of_the_branch():
     program = """if True:
         import os, select

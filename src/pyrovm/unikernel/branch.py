@@ -97,7 +97,7 @@ class Rest:
 
     def detach(self) -> None:
         """Give KVM's side back; signals are noted and told when it goes on."""
-        self._waiting.attach(memoryview(bytearray(2)))
+        self._waiting.rest()
         self.vm.detach()
 
     def wake(self) -> None:

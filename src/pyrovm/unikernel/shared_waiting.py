@@ -52,6 +52,13 @@ class SharedWaiting(Waiting):
         if self._cpus:
             os.eventfd_write(self._cpus[0].bell, 1)
 
+    def ask_pause(self) -> None:
+        """Have the run of the guest end; of all vCPUs at once, so that none goes on beyond what
+        another one has asked at."""
+        super().ask_pause()
+        if self.threads:
+            self.threads[0].stop_all()
+
     def set_ticking(self, mask: int) -> None:
         """Interrupt these vCPUs, a bit for each, every PV_TICK_NS."""
         self._ticking = mask
@@ -65,6 +72,11 @@ class SharedWaiting(Waiting):
                     thread.poke()
 
     # ------------------------------------------------------------------------------- branching
+
+    def rest(self) -> None:
+        """There are no vCPUs for now."""
+        self.threads = ()
+        super().rest()
 
     def attach(self, run_page: memoryview) -> None:
         """Interrupt another vCPU from now on."""

@@ -129,6 +129,10 @@ class CpuThread:
         if self._is_asleep:
             self.release_kickers()
 
+    def stop_all(self) -> None:
+        """Have all vCPUs stop, this one too, before they go on in the guest."""
+        self._group.interrupt_all()
+
     def release_kickers(self) -> None:
         """Let those go on that wait for its leaving the program."""
         try:
@@ -150,6 +154,7 @@ class Smp:
     def __init__(self, cpus: list[ProgramCpu], calls: Calls, started: set[int]) -> None:
         waiting = calls.waiting
         assert isinstance(waiting, SharedWaiting)
+        self._waiting = waiting
         self.calls = calls
         self.lock = allocate_lock()
         self.is_stopping = False
@@ -188,6 +193,7 @@ class Smp:
             self._stop()
         if self._error:
             raise self._error
+        self._waiting.take_pause()  # if it was for that
         return ended or self._ended
 
     def start(self, thread: CpuThread) -> bool:
@@ -214,11 +220,12 @@ class Smp:
             self._ended = self._ended or ended
         except Exception as error:  # the one handler at the top of this thread
             self._error = error
-        self._interrupt_all()
+        self.interrupt_all()
         thread.has_ended.release()
         thread.may_go.acquire()  # until nobody can signal it any more
 
-    def _interrupt_all(self) -> None:
+    def interrupt_all(self) -> None:
+        """Have all of them stop."""
         self.is_stopping = True
         for thread in self.threads:
             thread.poke()
@@ -226,10 +233,13 @@ class Smp:
             os.eventfd_write(thread.cpu.bell, 1)
 
     def _stop(self) -> None:
-        self._interrupt_all()
+        self.interrupt_all()
         for thread in self._running:
             if not thread.has_ended.acquire(timeout=STOP_TIMEOUT):
                 raise HostError(f"vCPU {thread.cpu.index} did not stop within {STOP_TIMEOUT:g} s")
+        for thread in self._running:
+            thread.ident = 0
+            thread.may_go.release()
 
 
 def _ignore(_number: int, _frame: object) -> None:

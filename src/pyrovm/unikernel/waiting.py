@@ -127,9 +127,15 @@ class Waiting:
 
     # ------------------------------------------------------------------------------- branching
 
+    def rest(self) -> None:
+        """There is no vCPU to be interrupted for now; signals are noted."""
+        self._page = memoryview(bytearray(2))
+        signals.set_timer(0.0)
+
     def attach(self, run_page: memoryview) -> None:
         """Interrupt another vCPU from now on."""
         self._page = run_page
+        self._set_timer()
 
     def branch(self) -> None:
         """In a forked process: have an epoll, a pipe and a timer of our own.
