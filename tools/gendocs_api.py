@@ -85,6 +85,8 @@ ENDPOINTS = [
         *("PUT", "/snapshot/load", "snapshot.SNAPSHOT_LOAD"),
         *("go on from a snapshot; a failure ends the process", BEFORE),
     ),
+    ("PUT", "/branch", "branch.BRANCH", "clone or save it while it runs; pyrovm's own", RUNNING),
+    ("GET", "/branch", "", "what became of snapshots that were written meanwhile", RUNNING),
 ]
 # Bodies inside bodies, at the end of the page.
 INNER = {
@@ -94,8 +96,11 @@ INNER = {
     "_REGISTER_MODIFIER": "cpu_template._REGISTER_MODIFIER",
     "_MSR_MODIFIER": "cpu_template._MSR_MODIFIER",
     "_MEMORY_BACKEND": "snapshot._MEMORY_BACKEND",
-    "_NETWORK_OVERRIDE": "snapshot._NETWORK_OVERRIDE",
-    "_VSOCK_OVERRIDE": "snapshot._VSOCK_OVERRIDE",
+    "NETWORK_OVERRIDE": "snapshot.NETWORK_OVERRIDE",
+    "VSOCK_OVERRIDE": "snapshot.VSOCK_OVERRIDE",
+    "_CLONE": "branch._CLONE",
+    "_DRIVE_OVERRIDE": "branch._DRIVE_OVERRIDE",
+    "_SNAPSHOT": "branch._SNAPSHOT",
 }
 SCALARS = {"string": "string", "path": "path", "path_string": "path", "boolean": "boolean"}
 CONVERTED = {
