@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from time import time_ns
 
 from pyrovm.config.machine import MachineConfig
-from pyrovm.config.serde.schema import parse
+from pyrovm.config.serde.schema import parse, sequence
 from pyrovm.config.serde.writer import dumps
-from pyrovm.config.vm_file import VM_FILE
 from pyrovm.errors import ConfigError, HostError, PyrovmError, SnapshotError
 from pyrovm.machine.machine import StopReason
 from pyrovm.machine.restoring import Saved
@@ -30,6 +30,21 @@ STATE = "Failed to get snapshot state from file: "
 BUILD = "Failed to build microVM from snapshot: "
 DEVICES = f"{BUILD}Failed to restore devices: "
 KIND = "machine"
+
+# Of what ``GET /vm/config`` prints, that which is configured again: where its record is, how it is
+# parsed, whether there may be several.  What the snapshot has not is not imported.
+_RECORDS = {
+    "machine-config": ("machine", "MACHINE_CONFIG", False),
+    "boot-source": ("boot_source", "BOOT_SOURCE", False),
+    "drives": ("drive", "DRIVE_CONFIG", True),
+    "network-interfaces": ("network", "NETWORK_INTERFACE_CONFIG", True),
+    "pmem": ("pmem", "PMEM_CONFIG", True),
+    "vsock": ("vsock", "VSOCK_CONFIG", False),
+    "balloon": ("balloon", "BALLOON_CONFIG", False),
+    "entropy": ("entropy", "ENTROPY_CONFIG", False),
+    "memory-hotplug": ("memory_hotplug", "MEMORY_HOTPLUG_CONFIG", False),
+    "mmds-config": ("mmds", "MMDS_CONFIG", False),
+}
 
 
 def load(
@@ -91,8 +106,8 @@ def load(
     return microvm
 
 
-def overridden(config: Any, params: SnapshotLoadParams) -> Any:
-    """The saved configuration with what this load has otherwise.
+def overridden(config: Any, params: SnapshotLoadParams) -> dict[str, Any]:
+    """The records of the saved configuration, by its keys, with what this load has otherwise.
 
     Raises:
         ConfigError: there is no such device.
@@ -110,7 +125,7 @@ def overridden(config: Any, params: SnapshotLoadParams) -> Any:
             if config["vsock"] is None:
                 raise ConfigError("Unknown Vsock Device.")
             config["vsock"]["uds_path"] = params.vsock_override.uds_path
-        return parse(VM_FILE, dumps(config).encode("utf-8", "surrogateescape"))
+        return {name: _parsed(name, config[name]) for name in _RECORDS}
     except ConfigError as error:
         if str(error).startswith("Unknown "):
             raise
@@ -119,16 +134,30 @@ def overridden(config: Any, params: SnapshotLoadParams) -> Any:
         raise SnapshotError(f"Snapshot state is invalid: config: {error!r}") from None
 
 
-def configure_machine(resources: Resources, document: Any, params: SnapshotLoadParams) -> None:
+def _parsed(name: str, value: Any) -> Any:
+    """The record, or records, of one key of the configuration."""
+    module, reader, is_list = _RECORDS[name]
+    if value is None or value == []:
+        return value
+    read = getattr(import_module(f"pyrovm.config.{module}"), reader)
+    if is_list:
+        read = sequence(read)
+    return parse(read, dumps(value).encode("utf-8", "surrogateescape"))
+
+
+def configure_machine(
+    resources: Resources, document: dict[str, Any], params: SnapshotLoadParams
+) -> None:
     """Make ``resources`` those of a machine like the saved one, as ``params`` have it.
 
     Raises:
         SnapshotError: it is no configuration.
     """
-    if document.machine_config is None:
-        raise SnapshotError("Snapshot state is invalid: config: no machine-config")
+    for name in ("machine-config", "boot-source"):
+        if document[name] is None:
+            raise SnapshotError(f"Snapshot state is invalid: config: no {name}")
     try:
-        config = document.machine_config.apply(MachineConfig())
+        config = document["machine-config"].apply(MachineConfig())
     except ConfigError as error:
         raise SnapshotError(f"Snapshot state is invalid: machine-config: {error}") from None
     resources.machine_config = MachineConfig(
@@ -140,31 +169,31 @@ def configure_machine(resources: Resources, document: Any, params: SnapshotLoadP
         huge_pages=config.huge_pages if params.huge_pages == "Snapshot" else params.huge_pages,
     )
     resources.cpu_template = None
-    resources.boot_source = document.boot_source
+    resources.boot_source = document["boot-source"]
 
 
-def configure_devices(resources: Resources, document: Any) -> None:
+def configure_devices(resources: Resources, document: dict[str, Any]) -> None:
     """Open what the devices need of the host, in their order.
 
     Raises:
         ConfigError, HostError: something is not there any more.
     """
-    for drive in document.drives:
+    for drive in document["drives"]:
         resources.put_drive(drive)
-    for network in document.network_interfaces:
+    for network in document["network-interfaces"]:
         resources.put_network(network)
-    for pmem in document.pmem:
+    for pmem in document["pmem"]:
         resources.put_pmem(pmem)
-    if document.vsock is not None:
-        resources.put_vsock(document.vsock)
-    if document.balloon is not None:
-        resources.set_balloon(document.balloon)
-    if document.entropy is not None:
-        resources.set_entropy(document.entropy)
-    if document.memory_hotplug is not None:
-        resources.set_memory_hotplug(document.memory_hotplug)
-    if document.mmds_config is not None:
-        resources.set_mmds(document.mmds_config)
+    if document["vsock"] is not None:
+        resources.put_vsock(document["vsock"])
+    if document["balloon"] is not None:
+        resources.set_balloon(document["balloon"])
+    if document["entropy"] is not None:
+        resources.set_entropy(document["entropy"])
+    if document["memory-hotplug"] is not None:
+        resources.set_memory_hotplug(document["memory-hotplug"])
+    if document["mmds-config"] is not None:
+        resources.set_mmds(document["mmds-config"])
 
 
 def _wrapped(prefix: str, error: PyrovmError) -> PyrovmError:
