@@ -11,7 +11,9 @@ import sys
 import tempfile
 import time
 
-from tests.fakes.vmm_process import TIMEOUT, Process
+from tests.fakes.vmm_process import Process
+
+TIMEOUT = 60  # seconds; the machine may be busy
 
 CODE = "from pyrovm.cli.{module} import main; raise SystemExit(main())"
 
@@ -65,7 +67,12 @@ class Launcher:
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
-        wait_until(self.status, "the launcher serves")
+
+        def serves():
+            assert self.process.poll() is None, self.process.communicate()
+            return self.status()
+
+        wait_until(serves, "the launcher serves")
         return self
 
     def status(self):

@@ -34,6 +34,9 @@ def load() -> None:
                 import_module(f"pyrovm.{room}.{name}")
     for name in MODULES:
         import_module(f"pyrovm.{name}")
+    from pyrovm.host import libc
+
+    libc.use_one_arena()
     for _ in range(REHEARSALS):
         _rehearse()
 

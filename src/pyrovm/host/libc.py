@@ -26,6 +26,7 @@ _syscall = _libc.syscall
 _syscall.restype = ctypes.c_long
 
 MAP_FIXED = 0x10
+M_ARENA_MAX = -8  # malloc.h
 
 
 def _failed() -> OSError:
@@ -68,3 +69,13 @@ def syscall(number: int, *arguments: int) -> int:
     if result == -1:
         raise _failed()
     return result
+
+
+def use_one_arena() -> None:
+    """Have malloc(3) serve all threads from one arena: none has memory of its own then.
+
+    Threads of ours take turns anyway.  Nothing where the C library is not glibc.
+    """
+    mallopt = getattr(_libc, "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_ARENA_MAX, 1)

@@ -10,6 +10,7 @@ import _socket
 import fcntl
 import os
 import sys
+from _thread import allocate_lock, start_new_thread
 
 from pyrovm.errors import os_error
 from pyrovm.host import signals
@@ -42,6 +43,7 @@ class Entry:
     ) -> None:
         self.main = main
         self.environment = environment
+        self.inherited = [name for name in os.environ if reads(environment, name)]
 
 
 class CannotBecome(Exception):
@@ -114,7 +116,8 @@ def _live(
 
 
 def _rehearse() -> None:
-    """A message to ourselves: what reading a job writes to (reference counts) is copied now."""
+    """A message to ourselves, a variable, a thread: what a job writes to (mostly reference counts)
+    is copied now, and the thread's stack is there for the next one."""
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     message = wire.encode([("kind", "rehearsal"), ("word", ""), ("fd", "0"), ("umask", "0")])
     passing.send(ours, message, [ours.fileno(), theirs.fileno()])
@@ -122,8 +125,16 @@ def _rehearse() -> None:
     wire.decode(data)
     for fd in fds:
         os.close(fd)
+    _die_with(theirs)
+    fcntl.fcntl(theirs, fcntl.F_SETFL, fcntl.fcntl(theirs, fcntl.F_GETFL) & ~os.O_ASYNC)
     ours.close()
     theirs.close()
+    os.environ["PYROVM_REHEARSAL"] = ""
+    del os.environ["PYROVM_REHEARSAL"]
+    running = allocate_lock()
+    running.acquire()
+    start_new_thread(running.release, ())
+    running.acquire()
 
 
 def _become(job: Fields, fds: list[int], entry: Entry, lifeline: _socket.socket) -> _socket.socket:
@@ -184,8 +195,9 @@ def _take_environment(job: Fields, entry: Entry) -> None:
     wanted = dict(_pair(text) for text in job.get("env", ()))
     own = os.environ
     retime = own.get("TZ") != wanted.get("TZ")
-    for name in [name for name in own if name not in wanted and reads(entry.environment, name)]:
-        del own[name]
+    for name in entry.inherited:
+        if name not in wanted:
+            del own[name]
     for name, value in wanted.items():
         if reads(entry.environment, name) and own.get(name) != value:
             own[name] = value

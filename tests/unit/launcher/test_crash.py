@@ -8,8 +8,7 @@ import threading
 
 import pytest
 
-from tests.fakes.launcher import ENTRY, wait_until
-from tests.fakes.vmm_process import TIMEOUT
+from tests.fakes.launcher import ENTRY, TIMEOUT, wait_until
 
 ROUNDS = 12
 AT_ONCE = 4

@@ -11,8 +11,7 @@ import sys
 import pytest
 
 from pyrovm.launcher import wire
-from tests.fakes.launcher import ENTRY, PYROVM, wait_until
-from tests.fakes.vmm_process import TIMEOUT
+from tests.fakes.launcher import ENTRY, PYROVM, TIMEOUT, wait_until
 
 OTHER_USER = """
 import os, sys

@@ -10,8 +10,7 @@ import subprocess
 
 import pytest
 
-from tests.fakes.launcher import ENTRY, wait_until
-from tests.fakes.vmm_process import TIMEOUT
+from tests.fakes.launcher import ENTRY, TIMEOUT, wait_until
 
 TIMES = re.compile(r"^\S+T\S+ ", re.M)
 CASES = (
