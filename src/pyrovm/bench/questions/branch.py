@@ -3,7 +3,9 @@
 Natively: a machine whose guest writes to all of its memory, again and again, and ticks on its
 serial port every 64 pages (which takes some 0.3 ms).  ``PUT /branch`` clones it by fork(2).  It
 stands still as long as the VMM says; the clone runs when the first tick of its own has been read
-from its console, counted from the request.  Then the clone is killed, and the next one made.
+from its console, counted from the request.  Then the clone is killed, and the next one made.  And
+a program that has written to so much memory, at rest as a template: from the call to the first byte
+of a branch.
 
 In the lab, counted: a Linux guest whose init makes a hypercall every millisecond; its clone runs
 with the first entry into it that the lab's kernel sees.
@@ -23,11 +25,13 @@ from typing import Any
 import pyrovm
 from pyrovm.bench import guests, halting, labs, programs
 from pyrovm.bench.figures import Answer, Curve, Figure, Sample
+from pyrovm.bench.questions.programs.start import first_byte_ms
 from pyrovm.bench.terms import Terms
 
 QUESTION = "branch"
 SIZES_MIB = (128, 256, 512, 1024)
 ROUNDS = 101
+PROGRAM_MIB = 64  # that its VM has beyond what it writes to
 LINUX_MIB, LINUX_ROUNDS = 512, 5
 LINUX_S = 90.0  # seconds: the lab may stand still
 PAUSE_MS, PAUSE_P99_MS, RUNNING_MS = 2.0, 5.0, 3.0  # with the most memory
@@ -39,10 +43,13 @@ def answer(terms: Terms) -> Answer:
     sizes = SIZES_MIB if not terms.quick else SIZES_MIB[::3]
     pauses: list[tuple[float, float]] = []
     starts: list[tuple[float, float]] = []
+    branches: list[tuple[float, float]] = []
     for mib in sizes:
-        pause, running = _clones(terms, mib, 0.9 / len(sizes))
+        pause, running = _clones(terms, mib, 0.6 / len(sizes))
+        program = _branches(terms, mib, 0.3 / len(sizes))
         pauses.append((mib, pause.median))
         starts.append((mib, running.median))
+        branches.append((mib, program.median))
         is_largest = mib == sizes[-1]
         found.figures += [
             Figure(
@@ -64,8 +71,21 @@ def answer(terms: Terms) -> Answer:
                 absolute=True,
                 headline="request until the clone runs" if is_largest else "",
             ),
+            Figure(
+                QUESTION,
+                f"program with {mib} MiB: template forked, call to first byte",
+                "ms",
+                program,
+                target=RUNNING_MS if is_largest else None,
+                absolute=True,
+                headline=f"a program with {mib} MiB, its template forked" if is_largest else "",
+            ),
         ]
-    lines = {"pyrovm: the source stands still": pauses, "pyrovm: request to running clone": starts}
+    lines = {
+        "machine: the source stands still": pauses,
+        "machine: request to running clone": starts,
+        "program: call to first byte": branches,
+    }
     title = "Live branch of a busy machine"
     found.curves.append(Curve(QUESTION, "branch", title, "memory, MiB", "ms", lines))
     return found
@@ -86,6 +106,18 @@ def _clones(terms: Terms, mib: int, share: float) -> tuple[Sample, Sample]:
                     pauses.append(pause)
                     starts.append(running)
     return Sample.of(pauses), Sample.of(starts)
+
+
+def _branches(terms: Terms, mib: int, share: float) -> Sample:
+    words = [programs.compiled("branch"), str(mib)]
+    memory = f"{mib + PROGRAM_MIB}M"
+    with pyrovm.Template(words, memory=memory, timeout=programs.TIMEOUT) as source:
+
+        def one() -> float:
+            return first_byte_ms(lambda fd: source.run(["hello"], stdout=fd, check=True))
+
+        one()
+        return Sample.of([one() for _ in terms.rounds(ROUNDS, f"program, {mib} MiB", share=share)])
 
 
 def _clone(vm: pyrovm.MicroVM, folder: Path) -> tuple[float, float]:
