@@ -17,13 +17,15 @@ pytestmark = pytest.mark.skipif(
 
 PROGRAMS = (
     *(("threads", "glibc"), ("signals", "musl-static"), ("memory", "glibc")),
-    ("large", "glibc"),
+    *(("large", "glibc"), ("parallel", "glibc")),
 )
+CPUS = {"threads": 2, "parallel": 4}
 PYTHON = "import hashlib, json; print(json.dumps([1, hashlib.sha256(b'x').hexdigest()]))"
 
 
-def plan_of(entry, asset, *arguments):
+def plan_of(entry, asset, *arguments, cpus=1):
     return {
+        "cpus": cpus,
         "asset": asset,
         "exe": entry.exe,
         "argv": [*entry.argv, *arguments],
@@ -41,7 +43,7 @@ def images(tmp_path_factory):
         for name, libc in PROGRAMS:
             program = compile_program(name, folder, libc)
             entry = index.find_or_build([str(program)])
-            plan[name] = plan_of(entry, f"{name}.erofs")
+            plan[name] = plan_of(entry, f"{name}.erofs", cpus=CPUS.get(name, 1))
             assets[f"{name}.erofs"] = Path(entry.root)
             expected[name] = run_process(program)
         python = shutil.which("python3", path="/usr/bin") or "python3"

@@ -1,7 +1,6 @@
 /* Threads that really run at once: what each sees of the others' work, of memory that is taken away
  * meanwhile, and of signals.  Every case holds on one CPU, too. */
 #include "case.h"
-#include <math.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -320,7 +319,7 @@ static void reuse(void)
 	phase = THERE;
 	target = map(PAGE);
 	start(3, scribble);
-	for (int i = 0; i < 30 * rounds; i++) {
+	for (int i = 0; i < 20 * rounds; i++) {
 		char *old = target, *new;
 
 		for (int j = 0; j < 4; j++)
@@ -365,7 +364,7 @@ static void discarding(void)
 	seen = wrong = generation = 0;
 	discarded = map(size);
 	start(3, read_discarded);
-	for (int i = 0; i < 30 * rounds; i++) {
+	for (int i = 0; i < 20 * rounds; i++) {
 		memset((char *)discarded, 1, size);
 		madvise((char *)discarded, size, MADV_DONTNEED);
 		generation++; /* odd: it is zero */
@@ -436,7 +435,7 @@ static void giving_rights(void)
 	page = map(PAGE);
 	phase = THERE;
 	start(3, read_into);
-	for (int i = 0; i < 60 * rounds; i++) {
+	for (int i = 0; i < 20 * rounds; i++) {
 		mprotect(page, PAGE, PROT_READ);
 		sched_yield();
 		mprotect(page, PAGE, PROT_READ | PROT_WRITE);
@@ -451,7 +450,7 @@ static void *use_own_memory(void *arg)
 {
 	unsigned long seed = (long)arg + 1;
 
-	for (int i = 0; i < 60 * rounds; i++) {
+	for (int i = 0; i < 20 * rounds; i++) {
 		size_t size = (seed = seed * 6364136223846793005UL + 1) >> 48 & 0x3ffff;
 		unsigned char *p = mmap(NULL, size + 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		unsigned char *q;
@@ -480,10 +479,10 @@ static void memory(void)
 
 	sigaction(SIGSEGV, &action, NULL);
 	sigaction(SIGBUS, &action, NULL);
-	take_away("mprotect", forbid, allow, 60);
-	take_away("munmap, mmap", unmap, map_again, 60);
+	take_away("mprotect", forbid, allow, 30);
+	take_away("munmap, mmap", unmap, map_again, 30);
 	elsewhere = map(PAGE);
-	take_away("mremap", move_away, move_back, 40);
+	take_away("mremap", move_away, move_back, 20);
 	discarding();
 	action.sa_sigaction = on_any_fault;
 	sigaction(SIGSEGV, &action, NULL);
@@ -543,7 +542,7 @@ static void interrupting(void)
 	start(THREADS, spin_until_told);
 	while (ready < THREADS)
 		sched_yield();
-	for (int i = 0; i < 30 * rounds; i++) {
+	for (int i = 0; i < 20 * rounds; i++) {
 		for (int t = 0; t < THREADS; t++) {
 			int before = got[t];
 
@@ -620,7 +619,7 @@ static void *compute(void *arg)
 	double sum = 0, x = 1 + (long)arg;
 
 	for (int i = 0; i < 20000 * rounds; i++) {
-		x = sqrt(x * 1.25 + 0.5);
+		x = 1.0 / (x * 1.25 + 0.5);
 		sum += x;
 		if (i % 50 == 0)
 			sched_yield();

@@ -17,6 +17,7 @@ for name, image in plan.items():
         image["argv"],
         environment("pyrovm") | image["env"],
         memory=192 << 20,
+        cpus=image["cpus"],
     )
     output, errors = f"/tmp/{name}.out", f"/tmp/{name}.err"
     with open(output, "wb") as out, open(errors, "wb") as err, open(os.devnull) as nothing:
