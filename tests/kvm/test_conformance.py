@@ -31,6 +31,20 @@ def test_every_case_has_the_same_result_in_a_vm(name, tmp_path):
     assert there.stdout.splitlines() == expected(here.stdout, DEVIATIONS.get(name, {}))
 
 
+def test_mapped_files_of_the_host_are_as_here_and_on_the_host_afterwards(tmp_path):
+    program = compile_program("hostmap", tmp_path)
+    folders = tmp_path / "here", tmp_path / "there"
+    for folder in folders:
+        folder.mkdir()
+    here = run_process(program, cwd=folders[0])
+    there = run_vm(program, options=["-v", f"{folders[1]}:/data", "-w", "/data"])
+    assert here.returncode == there.returncode == 0, there.stderr
+    assert there.stdout.splitlines() == here.stdout.splitlines()
+    contents = [(folder / "mapped").read_bytes() for folder in folders]
+    assert contents[0] == contents[1]
+    assert b"at the end" in contents[1]
+
+
 def expected(output, deviations):
     """The lines that the VM has to print where a process prints ``output``."""
     lines = []

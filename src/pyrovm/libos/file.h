@@ -86,5 +86,7 @@ u64 file_size(struct file *f);
 
 /* fs start: the root image, /dev, /proc and the rest; standard input, output, error. */
 void fs_init(void);
+/* Before the end: what was written to mapped files of the host (fs/share_map.c). */
+void share_map_flush_all(void);
 
 #endif

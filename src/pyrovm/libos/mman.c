@@ -319,10 +319,22 @@ static bool is_mapped(u64 address, u64 length)
 
 long sys_msync(u64 address, u64 length, u64 flags, u64 d, u64 e, u64 f)
 {
+	long error = 0;
+
 	if (address & PAGE_MASK || flags & ~(u64)(MS_ASYNC | MS_INVALIDATE | MS_SYNC) ||
 	    (flags & MS_ASYNC && flags & MS_SYNC))
 		return -EINVAL;
-	return is_mapped(address, length) ? 0 : -ENOMEM; /* shared mappings are the file's own pages */
+	if (!is_mapped(address, length))
+		return -ENOMEM;
+	/* Shared mappings are the file's own pages; those of the host's files are copies. */
+	for (u64 at = address; at < address + length && !error;) {
+		struct vma *v = vma_at(at);
+
+		at = v->end;
+		if (v->file && v->flags & MAP_SHARED && v->prot & PROT_WRITE && v->file->ops->sync)
+			error = v->file->ops->sync(v->file);
+	}
+	return error;
 }
 
 /* Pages never leave memory. */

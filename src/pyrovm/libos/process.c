@@ -16,6 +16,7 @@ void process_exit(u32 status)
 {
 	if (boot_info->flags & PV_FLAG_TRACE)
 		trace_unknown_calls();
+	share_map_flush_all();
 	host_exit(status);
 }
 

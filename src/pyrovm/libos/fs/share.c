@@ -246,11 +246,6 @@ static long share_truncate(struct dentry *entry, u64 size)
 	return error;
 }
 
-static void share_destroy(struct inode *i)
-{
-	ram_cut(&i->ram, 0, FILE_SIZE_MAX >> PAGE_SHIFT, false);
-}
-
 static const struct inode_ops share_ops = {
 	.lookup = share_lookup,
 	.create = share_create,
@@ -262,7 +257,6 @@ static const struct inode_ops share_ops = {
 	.change = share_change,
 	.refresh = share_refresh,
 	.truncate = share_truncate,
-	.destroy = share_destroy,
 };
 
 static const struct inode_ops read_only_share_ops = {
@@ -271,7 +265,6 @@ static const struct inode_ops read_only_share_ops = {
 	.readlink = share_readlink,
 	.open = share_open,
 	.refresh = share_refresh,
-	.destroy = share_destroy,
 };
 
 /* Folders on the way to where a share is mounted. */

@@ -4,8 +4,13 @@
 
 #include "fs.h"
 
+struct share_map;
 struct share_file { /* of an open file or folder */
 	u32 handle;
+	struct share_map *map; /* once it was mapped */
+	struct list same_map;
+	struct ram sums; /* of the pages that the program may write to, as the host has them */
+	u64 lent_end; /* all such pages have numbers below */
 };
 
 struct share_request { /* what the host reads and writes: in linear memory */
@@ -20,5 +25,11 @@ long share_ask(struct share_request *r, enum pv_file_operation operation, u32 ha
 long share_open_host(struct dentry *dir, const char *name, u32 flags, u32 mode);
 long share_refresh(struct dentry *entry, struct inode *i, struct file *f);
 long share_open(struct file *f); /* share_file.c */
+
+/* share_map.c: mapped files */
+long share_page(struct file *f, u64 offset, bool write, u64 *gpa);
+long share_map_flush(struct file *f, u64 offset, u64 n); /* what was written to mapped pages there */
+void share_map_changed(struct file *f, u64 offset, u64 n); /* the host has other bytes there by now */
+void share_map_release(struct share_file *open);
 
 #endif

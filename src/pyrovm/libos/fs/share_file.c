@@ -4,7 +4,7 @@
 static long transfer(struct file *f, struct io *io, u64 *position, enum pv_call call)
 {
 	struct share_file *open = f->data;
-	struct share_request *r = share_request_create();
+	struct share_request *r = share_map_flush(f, *position, io->length) ? NULL : share_request_create();
 	u64 offset = call == PV_WRITE && f->flags & O_APPEND ? FOREVER : *position;
 	size_t n;
 	long count, result;
@@ -25,6 +25,8 @@ static long transfer(struct file *f, struct io *io, u64 *position, enum pv_call 
 		*position += (u64)result;
 	}
 	f->inode->size = MAX(f->inode->size, *position);
+	if (call == PV_WRITE)
+		share_map_changed(f, *position - (u64)result, (u64)result);
 	return result;
 }
 
@@ -61,46 +63,24 @@ static long by_handle(struct file *f, enum pv_file_operation operation, u64 offs
 
 static long share_truncate_file(struct file *f, u64 size)
 {
-	long error = by_handle(f, PV_FILE_TRUNCATE, size);
+	u64 old = f->inode->size;
+	long error = share_map_flush(f, 0, size);
 
 	if (!error)
-		f->inode->size = size;
-	return error;
+		error = by_handle(f, PV_FILE_TRUNCATE, size);
+	if (error)
+		return error;
+	f->inode->size = size;
+	if (size < old)
+		share_map_changed(f, size, old - size);
+	return 0;
 }
 
 static long share_sync(struct file *f)
 {
-	return by_handle(f, PV_FILE_SYNC, 0);
-}
+	long error = share_map_flush(f, 0, FOREVER);
 
-/* Mapped pages are copies, made as they are asked for; they cannot be shared with the host. */
-static long share_page(struct file *f, u64 offset, bool write, u64 *gpa)
-{
-	struct inode *i = f->inode;
-	struct share_file *open = f->data;
-	u64 *slot;
-	struct pv_iovec *piece;
-	long n;
-
-	if (write)
-		return -ENODEV;
-	if (offset >= ALIGN_UP(i->size, PAGE_SIZE))
-		return -ENXIO;
-	if (!ram_page(&i->ram, offset >> PAGE_SHIFT)) {
-		slot = ram_slot(&i->ram, offset >> PAGE_SHIFT);
-		piece = slot ? kalloc(sizeof(*piece)) : NULL;
-		if (!piece)
-			return -ENOMEM;
-		*piece = (struct pv_iovec){ *slot, PAGE_SIZE };
-		n = host_call(PV_READ, open->handle, virt_to_phys(piece), 1, offset, 0, 0);
-		kfree(piece);
-		if (n < 0) {
-			ram_cut(&i->ram, offset >> PAGE_SHIFT, (offset >> PAGE_SHIFT) + 1, false);
-			return -EIO;
-		}
-	}
-	*gpa = virt_to_phys(ram_page(&i->ram, offset >> PAGE_SHIFT));
-	return 0;
+	return error ? error : by_handle(f, PV_FILE_SYNC, 0);
 }
 
 struct host_dirent { /* linux_dirent64 */
@@ -147,6 +127,7 @@ static void share_release(struct file *f)
 {
 	struct share_file *open = f->data;
 
+	share_map_release(open);
 	host_call(PV_CLOSE, open->handle, 0, 0, 0, 0, 0);
 	kfree(open);
 }
