@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from time import monotonic, time_ns
+from time import monotonic
 
 from pyrovm.errors import ConfigError, HostError, PyrovmError, StateError
 from pyrovm.machine import branching
@@ -239,8 +239,8 @@ def _configure(
         still.sections,
         still.memory,
         saved_ns=still.saved_ns,
-        advance_to_ns=time_ns(),
-        said_goodbye=False,
+        advance=True,
+        is_branch=True,
     )
 
 

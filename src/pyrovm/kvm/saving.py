@@ -63,8 +63,10 @@ def save_vcpu(vcpu: Vcpu, msr_indices: Sequence[int]) -> dict[str, Any]:
     return state
 
 
-def restore_vcpu(vcpu: Vcpu, state: dict[str, Any]) -> None:
+def restore_vcpu(vcpu: Vcpu, state: dict[str, Any], *, tsc_passed: int = 0) -> None:
     """Make a new vCPU, whose TSC is scaled already, what :func:`save_vcpu` found.
+
+    Its TSC goes on from ``tsc_passed`` later.
 
     Raises:
         HostError: KVM refused a part of it; the message names the part.
@@ -78,7 +80,10 @@ def restore_vcpu(vcpu: Vcpu, state: dict[str, Any]) -> None:
     vcpu.set_xcrs(_struct(abi.kvm_xcrs, state, "xcrs"))
     vcpu.set_debugregs(_struct(abi.kvm_debugregs, state, "debugregs"))
     vcpu.set_lapic(_struct(abi.kvm_lapic_state, state, "lapic"))
-    _set_msrs(vcpu, {int(index): int(value) for index, value in state["msrs"]})
+    msrs = {int(index): int(value) for index, value in state["msrs"]}
+    if tsc_passed > 0 and IA32_TSC in msrs:
+        msrs[IA32_TSC] += tsc_passed
+    _set_msrs(vcpu, msrs)
     vcpu.set_vcpu_events(_struct(abi.kvm_vcpu_events, state, "vcpu_events"))
 
 

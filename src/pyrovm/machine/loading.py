@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib import import_module
-from time import time_ns
 
 from pyrovm.config.machine import MachineConfig
 from pyrovm.config.serde.schema import parse, sequence
@@ -83,7 +82,7 @@ def load(
             found.values,
             memory,
             saved_ns=found.created_ns,
-            advance_to_ns=time_ns() if params.clock_realtime else 0,
+            advance=params.clock_realtime,
         )
         try:
             microvm = assembler.restore(resources, saved, on_stop)

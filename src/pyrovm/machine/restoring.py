@@ -7,6 +7,7 @@ only in where memory comes from (:class:`SavedMemory`).
 from __future__ import annotations
 
 import os
+from time import time_ns
 
 from pyrovm.arch.x86.cpuid.compare import missing_features
 from pyrovm.arch.x86.cpuid.table import CpuidTable
@@ -53,15 +54,19 @@ if TYPE_CHECKING:
             """
 
 
+NS_PER_MS = 1_000_000
+
+
 class Saved:
     """What a machine is made of again.
 
     ``sections`` are those of :func:`pyrovm.machine.saving.save_machine`, saved ``saved_ns`` after
-    1970.  ``advance_to_ns`` has the guest's clock go on as if it had run until then; 0 has it go on
-    where it stood.  ``said_goodbye`` is False where the drivers have yet to hear what is gone.
+    1970.  ``advance`` has the guest's clock go on as if it had run until now; else it goes on where
+    it stood.  ``is_branch`` tells that the source runs on: then the TSC goes on as well, and the
+    drivers have yet to hear what is gone.
     """
 
-    __slots__ = ("advance_to_ns", "memory", "said_goodbye", "saved_ns", "sections")
+    __slots__ = ("advance", "is_branch", "memory", "saved_ns", "sections")
 
     def __init__(
         self,
@@ -69,14 +74,14 @@ class Saved:
         memory: SavedMemory,
         *,
         saved_ns: int,
-        advance_to_ns: int = 0,
-        said_goodbye: bool = True,
+        advance: bool = False,
+        is_branch: bool = False,
     ) -> None:
         self.sections = sections
-        self.said_goodbye = said_goodbye
         self.memory = memory
         self.saved_ns = saved_ns
-        self.advance_to_ns = advance_to_ns
+        self.advance = advance
+        self.is_branch = is_branch
 
 
 def restore(
@@ -195,9 +200,11 @@ class _Restorer(Parts):
         sections = self.saved.sections
         vcpus = self.make_vcpus()
         here_khz = guest_tsc_khz(vcpus[0])
+        passed_ns = time_ns() - self.saved.saved_ns if self.saved.is_branch else 0
         for index, vcpu in enumerate(vcpus):
             scale_tsc(vcpu, saved_khz=sections["host"]["tsc_khz"], here_khz=here_khz)
-            restore_vcpu(vcpu, sections[f"vcpu.{index}"])
+            tsc_passed = passed_ns * here_khz // NS_PER_MS
+            restore_vcpu(vcpu, sections[f"vcpu.{index}"], tsc_passed=tsc_passed)
             self.add_thread(vcpu)
 
     def restore_chips(self) -> None:
@@ -207,13 +214,13 @@ class _Restorer(Parts):
             self.machine.vm,
             vm,
             saved_ns=self.saved.saved_ns,
-            advance_to_ns=self.saved.advance_to_ns,
+            advance_to_ns=time_ns() if self.saved.advance else 0,
         )
 
     def announce(self) -> None:
         """Tell the guest that it is a copy, and again what it may not have heard before."""
         machine = self.machine
-        if not self.saved.said_goodbye:
+        if self.saved.is_branch:
             for slot in machine.slots:
                 slot.say_goodbye()
         machine.vmgenid.restored()
