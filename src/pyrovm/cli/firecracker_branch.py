@@ -36,6 +36,12 @@ class MachineBrancher:
     """The branches of one VMM."""
 
     def __init__(self, vmm: Vmm) -> None:
+        # What clones need is loaded once, in their source.
+        import pyrovm.config.vm_file
+        import pyrovm.machine.loading
+        import pyrovm.machine.restoring
+        import pyrovm.machine.snapshots  # noqa: F401
+
         self._vmm = vmm
         self._snapshots: list[dict[str, Any]] = []
 
