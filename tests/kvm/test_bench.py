@@ -32,7 +32,7 @@ def test_a_quick_question_is_answered_beside_a_process_and_kept_with_its_facts(t
     (run,) = data["runs"]
     assert run["quick"]
     assert run["about"]["KVM of this machine"] in ("hardware", "software-only")
-    command, call = data["figures"]
+    command, _launcher, call = data["figures"]
     assert command["peer_name"] == "a plain process"
     assert list(command["others"]) == ["unshare"]
     assert command["command"] == "pyrovm bench process-start"

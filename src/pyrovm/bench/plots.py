@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 OURS = "pyrovm"  # what is ours has this in its name, and the first colour
 _DIGEST = re.compile(r"data: ([0-9a-f]{64})")
-_SIZE = (7.2, 3.6)  # inches
+_WIDTH, _HEIGHT, _BAR = 7.2, 3.6, 0.3  # inches; a bar and its distance from the next
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +102,8 @@ def _draw(chart: Bars | Curve, look: Look, path: Path) -> None:
         **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), look.ink),
     }
     with plt.rc_context(style):
-        figure, axes = plt.subplots(figsize=_SIZE, layout="constrained")
+        height = 1.0 + _BAR * len(chart.values) if isinstance(chart, Bars) else _HEIGHT
+        figure, axes = plt.subplots(figsize=(_WIDTH, height), layout="constrained")
         try:
             axes.set_title(chart.title, fontsize=11, loc="left")
             axes.spines[["top", "right"]].set_visible(False)

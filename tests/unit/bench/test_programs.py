@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from pyrovm.bench import programs
+from pyrovm.bench.many import at_once
 from pyrovm.bench.questions.programs.server import Load, parse
 from pyrovm.bench.questions.programs.speed import parse as parse_loops
 from pyrovm.bench.questions.programs.start import Clock, first_byte_ms, ns_at
@@ -79,3 +80,17 @@ def test_children_are_those_of_all_threads():
     finally:
         os.kill(pid, 9)
         os.waitpid(pid, 0)
+
+
+def test_many_of_one_command_are_alive_at_once_with_what_each_takes():
+    script = "import sys; print('hello', flush=True); sys.stdin.read()"
+    curve, kib = at_once(lambda: [sys.executable, "-I", "-S", "-c", script], 4, 2)
+    assert [alive for alive, _ in curve] == [2, 4]
+    assert all(rate > 0 for _, rate in curve)
+    assert len(kib) == 4
+    assert min(kib) > 500  # an interpreter takes more than that
+
+
+def test_a_command_that_says_nothing_is_no_figure():
+    with pytest.raises(RuntimeError, match="does not start"):
+        at_once(lambda: ["true"], 1, 1)

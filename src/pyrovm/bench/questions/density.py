@@ -5,6 +5,9 @@ hundred: until each clone has written its first line; then it waits.  Memory is 
 with its guest by /proc/PID/smaps (of every tenth clone), what the program itself touches included,
 and what all of them took of the machine's memory, the kernel's own for them included.
 
+Beside them a hundred processes, and a hundred containers of each kind, with the same program, by
+two threads; a container's memory is that of all its processes.
+
 A hundred clones of a web server's template, each at a port of its own, are forked and asked one
 after the other: until the last one's answer has arrived.
 """
@@ -17,31 +20,39 @@ import select
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pyrovm
 from pyrovm.bench import programs
-from pyrovm.bench.figures import Answer, Curve, Figure, Sample
+from pyrovm.bench.containers import Container
+from pyrovm.bench.figures import Answer, Bars, Curve, Figure, Sample
+from pyrovm.bench.many import SAID, THREADS, at_once
+from pyrovm.bench.peers import CONTAINERS, PROCESS, usable
 from pyrovm.bench.smaps import family, kernel_kib, parse_meminfo, sizes
 from pyrovm.bench.terms import Terms
 
 QUESTION = "density"
 CLONES, STEP = 1000, 100
 SERVERS = 100
-THREADS = 2
+OTHERS, OTHERS_STEP = 100, 20
 PORT = 8080
 RATE, PRIVATE_KIB, TOTAL_GIB, ANSWERED_S = 200.0, 2560, 20.0, 1.0
 EVERY = 10  # clones, one of which is looked at
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
-SAID = b"hello\n"
 
 
 def answer(terms: Terms) -> Answer:
     """Many that wait, then some that serve."""
     found = Answer()
-    _alive(terms, found)
+    lines, each = _alive(terms, found)
+    _others(terms, found, lines, each)
+    title = "So many of one program at once: how fast they come"
+    found.curves.append(Curve(QUESTION, "density", title, "alive", "a second", lines))
+    title = "Private memory of each of many: VMM and guest, container, process"
+    found.bars.append(Bars(QUESTION, "density-memory", title, "KiB", each, is_log=True))
     _answering(terms, found)
     return found
 
@@ -97,7 +108,11 @@ def _clones(words: list[str]) -> Iterator[Clones]:
         yield found
 
 
-def _alive(terms: Terms, found: Answer) -> None:
+Lines = dict[str, list[tuple[float, float]]]
+Each = dict[str, tuple[float, float]]  # p50 and tail
+
+
+def _alive(terms: Terms, found: Answer) -> tuple[Lines, Each]:
     count, step = (CLONES, STEP) if not terms.quick else (40, 10)
     with _clones([programs.compiled("branch")]) as clones:
         before, kernel, others = used_kib(), kernel_kib(), {*family(os.getpid())}
@@ -149,9 +164,29 @@ def _alive(terms: Terms, found: Answer) -> None:
             headline="all of them, of the machine's memory",
         ),
     ]
-    title = "Clones of one template: how fast they come"
-    lines = {"pyrovm: one template": curve}
-    found.curves.append(Curve(QUESTION, "density", title, "clones alive", "clones/s", lines))
+    sample = Sample.of(private for private, _ in each)
+    name = "pyrovm: clones of a template"
+    return {name: curve}, {name: (sample.median, sample.p99)}
+
+
+def _others(terms: Terms, found: Answer, lines: Lines, each: Each) -> None:
+    """Processes and containers; what is found goes to ``lines`` and ``each``."""
+    count, step = (OTHERS, OTHERS_STEP) if not terms.quick else (10, 5)
+    hello = programs.compiled("hello", programs.MUSL)
+    with Container(hello, "stay") as box:
+        ways: dict[str, Callable[[], list[str]]] = {PROCESS: lambda: [hello, "stay"]}
+        for peer in usable(CONTAINERS, terms, found.skipped):
+            ways[peer.name] = partial(box.command, peer)
+        for name, command in ways.items():
+            terms.show(f"{count} times {name}")
+            try:
+                curve, sizes_kib = at_once(command, count, step)
+            except RuntimeError as error:
+                found.skipped.append(f"{name}: {error}")
+                continue
+            lines[name] = curve
+            sample = Sample.of(sizes_kib)
+            each[name] = sample.median, sample.p99
 
 
 def ask(address: tuple[str, int]) -> None:

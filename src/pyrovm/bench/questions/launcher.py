@@ -98,7 +98,7 @@ def answer(terms: Terms) -> Answer:
 
 
 @contextlib.contextmanager
-def _launcher(pool: int) -> Iterator[Path]:
+def running_launcher(pool: int) -> Iterator[Path]:
     """A launcher that only this process finds; a folder for sockets."""
     before = {name: os.environ.get(name) for name in ("XDG_RUNTIME_DIR", "PYROVM_LAUNCHER")}
     with tempfile.TemporaryDirectory(prefix="pvb-") as folder:
@@ -132,7 +132,7 @@ def _wait_for(pool: int) -> list[int]:
 
 def _times(terms: Terms, pool: int) -> dict[str, list[float]]:
     seen: dict[str, list[float]] = {"ms": [], "cpu": [], "before": [], "cold": []}
-    with _launcher(pool) as folder:
+    with running_launcher(pool) as folder:
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         try:
             for number in terms.rounds(ROUNDS, f"pool of {pool}", quick=20, share=0.4):
@@ -223,7 +223,7 @@ def _memory(terms: Terms) -> dict[str, dict[str, list[float]]]:
     attached = "disk, vsock and network attached" if with_tap else "disk and vsock attached"
     states = ("API open", attached, f"guest running, {attached}")
     seen: dict[str, dict[str, list[float]]] = {s: {"warm": [], "cold": []} for s in states}
-    with _launcher(1) as folder, _tap(with_tap):
+    with running_launcher(1) as folder, _tap(with_tap):
         (folder / "kernel").write_bytes(halting.kernel())
         (folder / "disk").write_bytes(bytes(1 << 20))
         for _ in terms.rounds(MEMORY_ROUNDS, "memory", share=0.2):

@@ -5,7 +5,8 @@ writes has arrived.  Containers have the program as their only file, and namespa
 mounts, processes, network, IPC and host name; no limits, no network set up.  crun, which refuses
 machines that mix both versions of cgroups, is started there by nsenter in a mount namespace with
 one of them (which is a millisecond of its time).  microsandbox and boxlite start an image of their
-own (alpine), kept locally from an earlier run.
+own (alpine), kept locally from an earlier run.  A template is a program that has run up to that
+line before (see the question ``templates``).
 """
 
 from __future__ import annotations
@@ -21,15 +22,19 @@ from pyrovm.bench import peers, programs
 from pyrovm.bench.containers import Container
 from pyrovm.bench.figures import Answer, Bars, Figure, Sample
 from pyrovm.bench.peers import Peer
+from pyrovm.bench.questions.launcher import running_launcher
 from pyrovm.bench.questions.programs.start import first_byte_ms
+from pyrovm.bench.questions.templates import POOL, template
 from pyrovm.bench.terms import Terms
 
 QUESTION = "process-start"
 ROUNDS = 101
+LAUNCHER_POOL = 2
 SLOW_MS, SLOW_ROUNDS = 200.0, 11  # a peer that takes so long is measured so often
 
-OURS = "pyrovm run"
+OURS, BY_LAUNCHER = "pyrovm run", "pyrovm run, by the launcher"
 OURS_FROM_PYTHON = "pyrovm.run, from Python"
+FORKED, POOLED = "pyrovm: template forked", "pyrovm: template, from the pool"
 _BOXLITE = """
 import asyncio, boxlite
 async def main():
@@ -50,8 +55,9 @@ def answer(terms: Terms) -> Answer:
     """All ways by turns."""
     found = Answer()
     hello = programs.compiled("hello", programs.MUSL)
+    in_vm = programs.in_vm(hello)
     ours: dict[str, Callable[[], float]] = {
-        OURS: lambda: programs.timed(programs.in_vm(hello)).first_ms,
+        OURS: lambda: programs.timed(in_vm).first_ms,
         OURS_FROM_PYTHON: lambda: first_byte_ms(lambda fd: pyrovm.run([hello], stdout=fd)),
     }
     theirs: dict[str, Callable[[], float]] = {
@@ -61,6 +67,12 @@ def answer(terms: Terms) -> Answer:
         ),
     }
     with contextlib.ExitStack() as stack:
+        folder = str(stack.enter_context(running_launcher(LAUNCHER_POOL)))
+        launcher = {"XDG_RUNTIME_DIR": folder, "PYROVM_LAUNCHER": "auto"}
+        ours[BY_LAUNCHER] = lambda: programs.timed(in_vm, **launcher).first_ms
+        for name, pool in ((FORKED, 0), (POOLED, POOL)):
+            source = stack.enter_context(template([programs.compiled("branch")], pool=pool))
+            ours[name] = partial(_branch_ms, source)
         for peer in peers.usable((*peers.CONTAINERS, *peers.BOXES), terms, found.skipped):
             if peer in peers.BOXES:
                 command = partial(box_command, peer)
@@ -86,6 +98,10 @@ def answer(terms: Terms) -> Answer:
     return found
 
 
+def _branch_ms(source: pyrovm.Template) -> float:
+    return first_byte_ms(lambda fd: source.run(["hello"], stdout=fd, check=True))
+
+
 def _first_ms(command: Callable[[], list[str]]) -> float:
     return programs.timed(command()).first_ms
 
@@ -106,12 +122,21 @@ def _compare(found: Answer, samples: dict[str, Sample], theirs: list[str]) -> No
         ),
         Figure(
             QUESTION,
+            "hello by pyrovm run, with a launcher: process start to first byte",
+            "ms",
+            samples[BY_LAUNCHER],
+            samples[OURS],
+            OURS,
+            headline="the same with the launcher running",
+        ),
+        Figure(
+            QUESTION,
             "hello by pyrovm.run: call to first byte",
             "ms",
             samples[OURS_FROM_PYTHON],
             samples[from_python],
             "subprocess.run",
-            headline="the same by `pyrovm.run` from Python",
+            headline="the same program by `pyrovm.run` from Python",
         ),
     ]
     values = {name: (sample.median, sample.p99) for name, sample in samples.items()}
