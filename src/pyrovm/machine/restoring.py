@@ -7,6 +7,7 @@ only in where memory comes from (:class:`SavedMemory`).
 from __future__ import annotations
 
 import os
+from struct import error as StructError
 from time import time_ns
 
 from pyrovm.arch.x86.cpuid.compare import missing_features
@@ -55,6 +56,10 @@ if TYPE_CHECKING:
 
 
 NS_PER_MS = 1_000_000
+
+
+# What comes of plain data that is not what it has to be.
+_UNFIT = (LookupError, TypeError, ValueError, AttributeError, OverflowError, StructError)
 
 
 class Saved:
@@ -108,7 +113,7 @@ def restore(
     try:
         _Restorer(plan, machine, log, saved).run(prepared)
         machine.start_paused()
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except _UNFIT as error:
         # The sections are input: whatever they lack or have too much of ends here.
         machine.close(devices=False)
         what = f"no {error}" if isinstance(error, KeyError) else str(error)
