@@ -1,10 +1,12 @@
 """A launcher that is killed harms no VM, leaves nothing that matters, and is replaced."""
 
+import contextlib
 import os
 import random
 import signal
 import subprocess
 import threading
+import time
 
 import pytest
 
@@ -101,9 +103,43 @@ def test_killed_at_any_moment_it_leaves_every_caller_with_a_vm(launcher, tmp_pat
             _, said = process.communicate(timeout=TIMEOUT)
             assert process.returncode in ends, said
             assert said == b""
-        launcher.pyrovm("launcher", "stop")  # that which a caller has started meanwhile
-        wait_until(lambda: not launcher.pids(), "nothing is left")
-        assert set(os.listdir(launcher.folder)) <= {"launcher.lock", "launcher.sock"}
+        nothing_is_left(launcher)
+
+
+def test_whoever_is_killed_when_nothing_remains(launcher, tmp_path):
+    rng = random.Random(5)
+    for number in range(ROUNDS):
+        launcher.run("--pool", str(number % 3))
+        processes = [
+            subprocess.Popen(
+                [*ENTRY, "--api-sock", str(tmp_path / f"{number}-{index}"), "--level", "Error"],
+                env=launcher.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            for index in range(AT_ONCE)
+        ]
+        time.sleep(rng.uniform(0.0, 0.1))
+        victims = launcher.pids()
+        for pid in rng.sample(victims, rng.randint(1, len(victims))):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            time.sleep(rng.uniform(0.0, 0.01))
+        for process in processes:
+            process.kill()
+            process.wait(TIMEOUT)
+        launcher.kill()
+        nothing_is_left(launcher)
+
+
+def nothing_is_left(launcher):
+    def gone():
+        launcher.pyrovm("launcher", "stop")  # one that a caller may have started meanwhile
+        return not launcher.pids()
+
+    wait_until(gone, "nothing is left")
+    assert set(os.listdir(launcher.folder)) <= {"launcher.lock", "launcher.sock"}
 
 
 def release():
