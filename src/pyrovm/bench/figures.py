@@ -170,6 +170,7 @@ class Curve:
     x: str  # with its unit
     y: str
     lines: dict[str, list[tuple[float, float]]]
+    is_log: bool = False
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:

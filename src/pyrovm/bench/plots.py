@@ -39,7 +39,8 @@ class Look:
 
 LIGHT = Look("", "#ffffff", "#1f2328", "#d1d9e0", "#0969da", "#8c959f")
 DARK = Look("-dark", "#0d1117", "#e6edf3", "#30363d", "#4493f8", "#7d8590")
-_LINES = ("#0969da", "#cf6f00", "#1a7f37", "#8250df", "#bf3989")  # on either paper
+# On either paper.
+_LINES = ("#0969da", "#cf6f00", "#1a7f37", "#8250df", "#bf3989", "#6e7781", "#d1242f", "#1b8a9e")
 
 
 def charts(results: Results) -> dict[str, Bars | Curve]:
@@ -105,7 +106,7 @@ def _draw(chart: Bars | Curve, look: Look, path: Path) -> None:
         height = 1.0 + _BAR * len(chart.values) if isinstance(chart, Bars) else _HEIGHT
         figure, axes = plt.subplots(figsize=(_WIDTH, height), layout="constrained")
         try:
-            axes.set_title(chart.title, fontsize=11, loc="left")
+            figure.suptitle(chart.title, fontsize=11, x=0.01, ha="left")
             axes.spines[["top", "right"]].set_visible(False)
             if isinstance(chart, Bars):
                 _bars(chart, axes, look)
@@ -149,6 +150,10 @@ def _lines(chart: Curve, axes: Axes) -> None:
         axes.plot(xs, ys, marker="o", markersize=3, color=colour, label=name)
     axes.set_xlabel(chart.x)
     axes.set_ylabel(chart.y)
-    axes.set_ylim(bottom=0)
+    if chart.is_log:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+    else:
+        axes.set_ylim(bottom=0)
     axes.grid(linewidth=0.5)
-    axes.legend(frameon=False, labelcolor="linecolor")
+    axes.legend(frameon=False, labelcolor="linecolor", loc="center left", bbox_to_anchor=(1, 0.5))

@@ -50,8 +50,8 @@ def answer(terms: Terms) -> Answer:
     lines, each = _alive(terms, found)
     _others(terms, found, lines, each)
     title = "So many of one program at once: how fast they come"
-    found.curves.append(Curve(QUESTION, "density", title, "alive", "a second", lines))
-    title = "Private memory of each of many: VMM and guest, container, process"
+    found.curves.append(Curve(QUESTION, "density", title, "alive", "a second", lines, True))
+    title = "Private memory of each of many"
     found.bars.append(Bars(QUESTION, "density-memory", title, "KiB", each, is_log=True))
     _answering(terms, found)
     return found
