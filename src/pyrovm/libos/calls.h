@@ -59,17 +59,24 @@ SYSCALL(times);
 SYSCALL(getcpu);
 SYSCALL(sched_getaffinity);
 SYSCALL(sched_setaffinity);
-SYSCALL(sched_getparam);
-SYSCALL(sched_priority_max);
-SYSCALL(sched_priority_min);
-SYSCALL(getpriority);
-SYSCALL(setpriority);
-SYSCALL(sched_rr_get_interval);
 SYSCALL(capget);
 SYSCALL(getrandom);
 SYSCALL(membarrier);
 SYSCALL(nothing); /* 0: nothing to do here */
 SYSCALL(forbidden); /* EPERM */
+
+/* policy.c */
+SYSCALL(sched_setscheduler);
+SYSCALL(sched_setparam);
+SYSCALL(sched_getscheduler);
+SYSCALL(sched_getparam);
+SYSCALL(sched_setattr);
+SYSCALL(sched_getattr);
+SYSCALL(sched_priority_max);
+SYSCALL(sched_priority_min);
+SYSCALL(sched_rr_get_interval);
+SYSCALL(getpriority);
+SYSCALL(setpriority);
 
 /* time.c */
 SYSCALL(clock_gettime);

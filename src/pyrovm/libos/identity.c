@@ -222,55 +222,6 @@ SYSCALL(sched_setaffinity)
 	return 0;
 }
 
-SYSCALL(sched_getparam)
-{
-	if (user_check((void *)b, 4, true))
-		return -EFAULT;
-	*(u32 *)b = 0;
-	return 0;
-}
-
-static long priority_limit(int policy, int of_real_time)
-{
-	if (policy == SCHED_FIFO || policy == SCHED_RR)
-		return of_real_time;
-	return policy == SCHED_NORMAL || policy == SCHED_BATCH || policy == SCHED_IDLE ? 0 : -EINVAL;
-}
-
-SYSCALL(sched_priority_max)
-{
-	return priority_limit((int)a, 99);
-}
-
-SYSCALL(sched_priority_min)
-{
-	return priority_limit((int)a, 1);
-}
-
-static int nice; /* kept, but threads take turns as equals */
-
-SYSCALL(getpriority)
-{
-	return a > PRIO_USER ? -EINVAL : 20 - nice;
-}
-
-SYSCALL(setpriority)
-{
-	if (a > PRIO_USER)
-		return -EINVAL;
-	nice = MAX(-20, MIN((int)c, 19));
-	return 0;
-}
-
-SYSCALL(sched_rr_get_interval)
-{
-	if (user_check((void *)b, 16, true))
-		return -EFAULT;
-	((s64 *)b)[0] = 0;
-	((s64 *)b)[1] = 5000000;
-	return 0;
-}
-
 SYSCALL(capget)
 {
 	u32 *header = (u32 *)a, *data = (u32 *)b;

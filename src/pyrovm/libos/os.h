@@ -196,6 +196,8 @@ struct thread {
 	u64 robust_list;
 	u64 cpu_ns, cpu_since;
 	char name[16];
+	u8 policy, priority; /* SCHED_*: policy.c */
+	bool policy_resets; /* SCHED_RESET_ON_FORK: threads that it makes have SCHED_OTHER */
 	/* signal.c */
 	u64 signal_mask, signal_pending, saved_mask;
 	bool restore_mask;

@@ -150,6 +150,8 @@ static long start_thread(u64 flags, u64 stack, u64 parent_tid, u64 child_tid, u6
 	fpu_save(t->fpu);
 	t->signal_mask = me->signal_mask;
 	memcpy(t->name, me->name, sizeof(t->name));
+	t->policy = me->policy_resets ? SCHED_NORMAL : me->policy;
+	t->priority = me->policy_resets ? 0 : me->priority;
 	__asm__ volatile("rdfsbase %0" : "=r"(t->fs_base));
 	if (flags & CLONE_SETTLS)
 		t->fs_base = tls;
