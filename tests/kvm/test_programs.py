@@ -1,6 +1,7 @@
 """Programs in VMs of their own behave as they do as processes, and end as a shell would say."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -80,7 +81,7 @@ def ends(tmp_path_factory):
 
 
 @pytest.mark.parametrize("libc", COMPILERS)
-@pytest.mark.parametrize("name", ["threads", "signals", "memory", "large"])
+@pytest.mark.parametrize("name", ["threads", "signals", "memory", "large", "vdso"])
 def test_a_program_prints_the_same_in_a_vm(name, libc, tmp_path):
     program = compile_program(name, tmp_path, libc)
     here, there = run_process(program), run_vm(program)
@@ -177,6 +178,31 @@ def test_a_trace_names_the_calls_and_what_is_missing(hello):
     assert "write(1, " in done.stderr
     assert "exit_group(1) = ?" in done.stderr
     assert "(rseq) is not implemented: called 1 times" in done.stderr
+
+
+CLOCKS = """\
+#include <stdio.h>
+#include <sys/time.h>
+#include <time.h>
+int main(void)
+{
+	struct timespec t;
+	struct timeval now;
+	for (int i = 0; i < 100; i++)
+		if (clock_gettime(CLOCK_MONOTONIC, &t) || gettimeofday(&now, NULL) || time(NULL) < 1)
+			return 1;
+	puts("read");
+	return 0;
+}
+"""
+
+
+@pytest.mark.parametrize("libc", COMPILERS)
+def test_clocks_are_read_without_a_system_call(libc, tmp_path):
+    done = run_vm(compile_program(CLOCKS, tmp_path, libc), options=["--trace"])
+    assert (done.returncode, done.stdout) == (0, "read\n")
+    assert "exit_group(0)" in done.stderr
+    assert not re.search(r"\] (clock_gettime|gettimeofday|time)\(", done.stderr)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(
 
 PROGRAMS = (
     *(("threads", "glibc"), ("signals", "musl-static"), ("memory", "glibc")),
-    *(("large", "glibc"), ("parallel", "glibc")),
+    *(("large", "glibc"), ("parallel", "glibc"), ("vdso", "glibc")),
 )
 CPUS = {"threads": 2, "parallel": 4}
 PYTHON = "import hashlib, json; print(json.dumps([1, hashlib.sha256(b'x').hexdigest()]))"

@@ -20,6 +20,23 @@ FLAGS = (
     *("-fno-asynchronous-unwind-tables", "-fno-strict-aliasing"),
     *("-nostdlib", "-static", "-no-pie", "-Wl,-z,noexecstack", "-Wl,--build-id=none"),
 )
+# The library that programs find by AT_SYSINFO_EHDR is within the library OS's file.
+VDSO = "vdso"
+VDSO_FLAGS = (
+    *(
+        "-std=gnu11",
+        "-O2",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-shared",
+        "-fPIC",
+        "-fvisibility=hidden",
+    ),
+    *("-ffreestanding", "-mgeneral-regs-only", "-fno-stack-protector", "-fcf-protection=none"),
+    *("-fno-asynchronous-unwind-tables", "-nostdlib", "-Wl,-soname=linux-vdso.so.1", "-s"),
+    *("-Wl,--hash-style=both", "-Wl,--build-id=none", "-Wl,-z,noexecstack"),
+)
 
 
 def path() -> str:
@@ -42,7 +59,7 @@ def path() -> str:
 def sources() -> list[str]:
     """All C and assembler files, headers and the linker's script, sorted."""
     found = []
-    for folder in ("", "fs"):
+    for folder in ("", "fs", VDSO):
         with os.scandir(os.path.join(SOURCES, folder)) as entries:
             found += [e.path for e in entries if e.name.endswith((".c", ".S", ".h", ".ld"))]
     return sorted(found)
@@ -52,7 +69,7 @@ def _fingerprint() -> str:
     """What tells one state of the sources from another without reading them: sizes and times."""
     import zlib
 
-    text = "|".join(FLAGS)
+    text = "|".join((*FLAGS, *VDSO_FLAGS))
     for name in sources():
         status = os.stat(name)
         text += f"|{name}:{status.st_size}:{status.st_mtime_ns}"
@@ -73,9 +90,15 @@ def compile_to(target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with cache.scratch(target.parent) as scratch:
         elf, flat = scratch / "libos.elf", scratch / "libos.bin"
+        vdso = os.path.join(SOURCES, VDSO)
+        script = f"-Wl,-T,{os.path.join(vdso, 'vdso.ld')}"
+        programs.run(
+            *(gcc, *VDSO_FLAGS, script, "-o", scratch / "vdso.so", os.path.join(vdso, "vdso.c"))
+        )
         code = [name for name in sources() if name.endswith((".c", ".S"))]
+        code = [name for name in code if os.path.dirname(name) != vdso]
         script = f"-Wl,-T,{os.path.join(SOURCES, 'link.ld')}"
-        programs.run(gcc, *FLAGS, script, "-o", elf, *code)
+        programs.run(gcc, *FLAGS, f"-Wa,-I,{scratch}", script, "-o", elf, *code)
         programs.run(objcopy, "-O", "binary", elf, flat)
         elf.rename(target.with_suffix(".elf"))
         flat.rename(target)

@@ -177,6 +177,17 @@ static u64 push_string(struct stack *s, const char *text)
 	return push_bytes(s, text, strlen(text) + 1);
 }
 
+/* The library of vdso/, which vdso.S has within the library OS. */
+static u64 map_vdso(void)
+{
+	extern const char vdso_start[], vdso_end[];
+	u64 at = space_map_copy(vdso_start, (u64)(vdso_end - vdso_start), PROT_READ | PROT_EXEC, "[vdso]");
+
+	if (!at)
+		process_out_of_memory();
+	return at;
+}
+
 static u64 make_stack(const struct loaded *program, u64 interpreter_base)
 {
 	u64 size = ALIGN_UP(boot_info->stack_size, PAGE_SIZE), top = USER_END - PAGE_SIZE, *out;
@@ -185,7 +196,7 @@ static u64 make_stack(const struct loaded *program, u64 interpreter_base)
 	u64 *words = kalloc((argc + envc + 3) * sizeof(u64));
 	struct stack s = { top };
 	u8 random[16];
-	u64 exe, platform, random_at;
+	u64 exe, platform, random_at, vdso = map_vdso();
 	unsigned n = 0;
 
 	if (!words || space_map(top - size, size, PROT_READ | PROT_WRITE,
@@ -211,6 +222,7 @@ static u64 make_stack(const struct loaded *program, u64 interpreter_base)
 	random_at = push_bytes(&s, random, sizeof(random));
 
 	u64 auxv[][2] = {
+		{ AT_SYSINFO_EHDR, vdso },
 		{ AT_PHDR, program->headers },
 		{ AT_PHENT, sizeof(Elf64_Phdr) },
 		{ AT_PHNUM, program->header_count },

@@ -141,6 +141,8 @@ long space_unmap(u64 address, u64 length);
 long space_protect(u64 address, u64 length, int prot);
 /* A page fault of the program: 0, or the signal's si_code (SEGV_MAPERR, SEGV_ACCERR; BUS_ADRERR + 100). */
 int space_fault(u64 address, u32 error_code);
+/* Map a copy of these bytes somewhere; where, or 0 if there is no memory for it. */
+u64 space_map_copy(const void *from, u64 length, int prot, const char *name);
 void space_init(u64 image_end); /* where brk starts */
 /* A file has become shorter: no mapping shows what it had from there on (SIGBUS). */
 void space_cut_file(const struct inode *i, u64 size);

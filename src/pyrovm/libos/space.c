@@ -304,6 +304,25 @@ long space_map(u64 address, u64 length, int prot, int flags, struct file *file, 
 	return (long)address;
 }
 
+u64 space_map_copy(const void *from, u64 length, int prot, const char *name)
+{
+	u64 start = vma_find_gap(ALIGN_UP(length, PAGE_SIZE), space_top);
+	struct vma area = { .start = start, .end = start + ALIGN_UP(length, PAGE_SIZE), .prot = prot,
+			    .flags = MAP_PRIVATE | MAP_ANONYMOUS, .name = name };
+
+	if (!start || vma_insert(&area))
+		return 0;
+	for (u64 at = 0; at < length; at += PAGE_SIZE) {
+		u64 *entry = pte_make(start + at), own = entry ? page_alloc() : 0;
+
+		if (!own)
+			return 0;
+		memcpy(phys_to_virt(own), (const char *)from + at, MIN(length - at, PAGE_SIZE));
+		*entry = own | pte_bits(prot) | PTE_OWNED;
+	}
+	return start;
+}
+
 struct protection {
 	int prot;
 	bool is_less; /* something is forbidden now that was not */

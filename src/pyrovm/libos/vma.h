@@ -16,7 +16,7 @@ struct vma {
 	u32 flags; /* MAP_SHARED or MAP_PRIVATE, MAP_ANONYMOUS, MAP_GROWSDOWN, MAP_NORESERVE */
 	struct file *file; /* holds a reference */
 	u64 offset;
-	const char *name; /* "[heap]", "[stack]" or NULL */
+	const char *name; /* "[heap]", "[stack]", "[vdso]" or NULL */
 };
 
 struct vma *vma_find(u64 address); /* the first that ends above address; may start above it */
