@@ -29,9 +29,16 @@ def page(results: Results, assets: str) -> str:
         parts.append(_figures(targets))
     parts += [_topic(results, topic, assets) for topic in results.topics]
     if results.skipped:
-        lines = [f"- {each.question}: {each.what}\n" for each in results.skipped]
-        parts.append("## Not measured\n\n" + "".join(lines))
+        parts.append("## Not measured\n\n" + _skipped(results))
     return "\n".join(parts)
+
+
+def _skipped(results: Results) -> str:
+    """Each reason once, with the questions that it is about."""
+    found: dict[str, list[str]] = {}
+    for each in results.skipped:
+        found.setdefault(each.what, []).append(each.question)
+    return "".join(f"- {what} [{', '.join(names)}]\n" for what, names in found.items())
 
 
 def headlines(results: Results) -> str:

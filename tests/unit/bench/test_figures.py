@@ -76,7 +76,7 @@ def test_the_page_shows_every_figure_detail_curve_and_reason():
     assert "### How it grows\n\n| MiB | a, ms | b, ms |\n" in text
     assert "| 1 | 2.50 |  |\n| 2 | 3 | 4 |\n" in text
     assert '<img alt="How it grows" src="../assets/f.svg">' in text
-    assert "- q: disk: no compiler\n" in text
+    assert "- disk: no compiler [q]\n" in text
 
 
 def test_the_readme_shows_figures_with_a_headline_and_their_commands():
