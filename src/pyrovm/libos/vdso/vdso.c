@@ -20,7 +20,18 @@ static uint64_t read_tsc(void)
 	return (uint64_t)high << 32 | low;
 }
 
-/* The same as clock.c does. */
+static int ask(int id, struct timespec *t)
+{
+	long result;
+
+	__asm__ volatile("syscall"
+			 : "=a"(result)
+			 : "0"((long)__NR_clock_gettime), "D"((long)id), "S"(t)
+			 : "rcx", "r11", "memory");
+	return (int)result;
+}
+
+/* The same as clock.c does; before that has looked for the first time, it has to. */
 static uint64_t now(int is_realtime)
 {
 	uint64_t multiplier, tsc_base, base, ticks;
@@ -33,6 +44,12 @@ static uint64_t now(int is_realtime)
 		base = is_realtime ? boot->realtime_base_ns : boot->monotonic_base_ns;
 		ticks = read_tsc() - tsc_base;
 	} while (before & 1 || before != boot->clock_sequence);
+	if (!tsc_base) {
+		struct timespec t;
+
+		ask(is_realtime ? CLOCK_REALTIME : CLOCK_MONOTONIC, &t);
+		return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
+	}
 	if ((int64_t)ticks < 0)
 		return base;
 	return base + (uint64_t)(((unsigned __int128)ticks * multiplier) >> 32);
@@ -41,7 +58,6 @@ static uint64_t now(int is_realtime)
 EXPORT int __vdso_clock_gettime(int id, struct timespec *t)
 {
 	uint64_t ns;
-	long result;
 
 	switch (id) {
 	case CLOCK_REALTIME:
@@ -56,11 +72,7 @@ EXPORT int __vdso_clock_gettime(int id, struct timespec *t)
 		ns = now(0);
 		break;
 	default:
-		__asm__ volatile("syscall"
-				 : "=a"(result)
-				 : "0"((long)__NR_clock_gettime), "D"((long)id), "S"(t)
-				 : "rcx", "r11", "memory");
-		return (int)result;
+		return ask(id, t);
 	}
 	t->tv_sec = (long)(ns / NS_PER_S);
 	t->tv_nsec = (long)(ns % NS_PER_S);
