@@ -17,6 +17,7 @@ COMMANDS = {
     "solo5": ("solo5", "start a Solo5 unikernel, such as MirageOS makes them"),
     "build": ("build", "make an image of a program and all it needs"),
     "image": ("image", "the images of this machine: list, inspect, export"),
+    "template": ("template", "programs that are started once and go on in VMs of their own"),
     "snapshot": ("snapshot", "save and restore microVMs; inspect, verify, merge, serve the files"),
     "fork": ("fork", "make copies of a running microVM, which go on by themselves"),
     "doctor": ("doctor", "say what this host can do, and what is missing"),

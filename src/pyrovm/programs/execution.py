@@ -16,7 +16,13 @@ from pyrovm.programs.streams import Stream, Streams
 # What the VM's process may say has gone wrong; all else is a mistake of ours.
 FAULTS = {
     kind.__name__: kind
-    for kind in (errors.ConfigError, errors.GuestError, errors.HostError, errors.Unsupported)
+    for kind in (
+        errors.ConfigError,
+        errors.GuestError,
+        errors.HostError,
+        errors.SnapshotError,
+        errors.Unsupported,
+    )
 }
 
 

@@ -51,12 +51,11 @@ def request(
     allow: Iterable[str] = (),
     publish: Iterable[str] = (),
     volumes: Iterable[str] = (),
-    ready: str = "",
-    pool: int = 0,
+    template: Iterable[tuple[str, str]] = (),
 ) -> bytes:
     """The record for the helper; ``words`` are the arguments behind the program's name.
 
-    With ``ready`` it is to be a template, of which ``pool`` branches wait in advance.
+    ``template`` are more fields, for one that is to be a template.
 
     Raises:
         ConfigError: a value is not allowed; says which.
@@ -86,10 +85,14 @@ def request(
         *(("allow", rule) for rule in allow),
         *(("publish", rule) for rule in publish),
         *(("volume", _absolute(text)) for text in volumes),
+        *template,
     ]
-    if ready:
-        fields += [("ready", ready), ("spares", str(pool))]
     return _encoded(fields)
+
+
+def template_request(folder: str, pool: int) -> bytes:
+    """The record for a template that was saved in ``folder``."""
+    return _encoded([("saved", folder), ("spares", str(pool))])
 
 
 def branch_request(arguments: Iterable[Word], publish: Iterable[str] = ()) -> bytes:

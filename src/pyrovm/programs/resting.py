@@ -34,6 +34,7 @@ from pyrovm.unikernel import addresses as ip
 from pyrovm.unikernel.branch import Rest
 from pyrovm.unikernel.policy import DATAGRAM, STREAM
 from pyrovm.unikernel.readiness import Readiness
+from pyrovm.unikernel.saving import save
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,8 +44,14 @@ if TYPE_CHECKING:
     from pyrovm.unikernel.calls import Calls
     from pyrovm.unikernel.outside import Outside
     from pyrovm.unikernel.run import Pause
+    from pyrovm.unikernel.saving import Saved
 
 SPARES_MAX = 1024
+# Of a request, what a saved template is run with again.
+KEPT = (
+    *("image", "exe", "libos", "argv", "cwd", "hostname", "memory", "cpus"),
+    *("allow", "publish", "volume", "functions"),
+)
 PROTOCOLS = {STREAM: "tcp", DATAGRAM: "udp"}
 SYS_PRCTL, PR_SET_PDEATHSIG = 157, 1
 _PID = Struct("<I")
@@ -53,8 +60,16 @@ _PID = Struct("<I")
 class Template:
     """``attach`` and ``paused`` are run()'s ``prepare`` and ``paused``."""
 
-    def __init__(self, session: Session, request: wire.Fields, outside: Outside) -> None:
-        """Raises ConfigError: the request is none."""
+    def __init__(
+        self, session: Session, request: wire.Fields, outside: Outside, saved: Saved | None
+    ) -> None:
+        """``saved`` is where the VM comes from, unless it is a new one.
+
+        Raises:
+            ConfigError: the request is none.
+        """
+        self._request = request
+        self._saved = saved
         self._session = session
         self._outside = outside
         self._readiness = Readiness(request["ready"][0])
@@ -69,12 +84,16 @@ class Template:
         """Serve the guest, and watch for its being ready."""
         finish = self._outside.attach(calls)
         self._readiness.watch(calls, self._outside)
+        if self._saved:
+            self._saved.restore(calls, self._outside)
         return finish
 
     def paused(self, pause: Pause) -> None:
         """Serve branches until nobody wants any more; returns in each of them."""
         self._pause = pause
         self._rest = Rest(pause.vm, pause.calls.waiting)
+        if "save" in self._request:
+            self._save(self._request["save"][0])
         self._rest.detach()
         self._outside.let_go()
         self._release_streams()
@@ -89,6 +108,11 @@ class Template:
         self._session.send([("ready", "1")])
         if self._serve():
             os._exit(0)
+
+    def _save(self, folder: str) -> None:
+        kept = {name: self._request[name] for name in KEPT if name in self._request}
+        config = {"request": kept, "ready": self._request["ready"][0]}
+        save(folder, self._rest, self._outside, config, self._request["libos"][0])
 
     def _release_streams(self) -> None:
         """Whoever reads what the template has written finds its end."""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from pyrovm.errors import ConfigError, PyrovmError
-from pyrovm.programs import plan
+from pyrovm.programs import plan, store
 from pyrovm.programs.branches import Branch, Forks
 from pyrovm.programs.execution import Execution, Over
 from pyrovm.programs.streams import DEVNULL, PIPE
 from pyrovm.programs.text import Text
+from pyrovm.unikernel.saving import Saved
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Iterator
 
     from pyrovm.image.index import Entry
@@ -56,6 +58,8 @@ class Template:
         ready: str = "call",
         timeout: float | None = READY_S,
         pool: int = 0,
+        name: str | None = None,
+        replace: bool = False,
         stdin: Stream = DEVNULL,
         stdout: Stream = None,
         stderr: Stream = None,
@@ -80,6 +84,8 @@ class Template:
                 writes TEXT to standard output or error), ``port:N`` (it listens at that TCP port).
             timeout: seconds that it may take.
             pool: how many branches wait in advance, so that the next ones begin at once.
+            name: keep it on disk under this name, for :meth:`load` and ``pyrovm template``;
+                ``replace`` says that there may be one already.
             stdin, stdout, stderr: of the program until it is ready.
             publish: ports that branches publish; each has a port of the host to itself, see
                 :meth:`fork`.
@@ -90,23 +96,46 @@ class Template:
             HostError: it cannot be run here; says why.
         """
         image, words = self._program(args, setup, requirements)
-        record = plan.request(
-            image,
-            words,
-            env=env,
-            cwd=cwd,
-            memory=memory,
-            cpus=cpus,
-            hostname=hostname,
-            allow=allow,
-            publish=publish,
-            volumes=volumes,
-            ready=ready,
-            pool=pool,
-        )
-        self._execution = Execution(record, stdin, stdout, stderr)
-        self._start(ready, timeout)
-        self._source = Forks(self._execution.channel)
+        fields = [("ready", ready), ("spares", str(pool))]
+        if setup is not None:
+            fields.append(("functions", "1"))
+        with contextlib.ExitStack() as stack:
+            if name is not None:
+                folder = stack.enter_context(store.making(name, replace=replace))
+                fields.append(("save", folder))
+            record = plan.request(
+                image,
+                words,
+                env=env,
+                cwd=cwd,
+                memory=memory,
+                cpus=cpus,
+                hostname=hostname,
+                allow=allow,
+                publish=publish,
+                volumes=volumes,
+                template=fields,
+            )
+            self._start(Execution(record, stdin, stdout, stderr), ready, timeout)
+
+    @classmethod
+    def load(cls, name: str | os.PathLike[str], *, pool: int = 0) -> Template:
+        """A template that is kept on disk, by its name or its folder: it need not start again.
+
+        Raises:
+            ConfigError: there is none of this name.
+            SnapshotError: its files are damaged, or this machine cannot run it.
+            HostError: it cannot be run here; says why.
+        """
+        folder = os.fspath(name)
+        if os.sep not in folder:
+            folder = str(store.folder_of(folder))
+        saved = Saved(folder)
+        self = cls.__new__(cls)
+        self._has_functions = "functions" in saved.request
+        record = plan.template_request(os.path.abspath(folder), pool)
+        self._start(Execution(record, DEVNULL, None, None), "saved", READY_S)
+        return self
 
     def _program(
         self, args: Word | Sequence[Word], setup: str | None, requirements: Sequence[str]
@@ -125,8 +154,8 @@ class Template:
         flags = ["-I", *([] if requirements else ["-S"])]
         return image_with(requirements), [*flags, "-c", inside(setup)]
 
-    def _start(self, ready: str, timeout: float | None) -> None:
-        execution = self._execution
+    def _start(self, execution: Execution, ready: str, timeout: float | None) -> None:
+        self._execution = execution
         try:
             execution.begin()
             execution.meet(timeout)
@@ -145,6 +174,7 @@ class Template:
         except BaseException:
             self.close()
             raise
+        self._source = Forks(execution.channel)
 
     def _failed(self, what: str) -> TemplateError:
         error = TemplateError(f"The template's program {what}")

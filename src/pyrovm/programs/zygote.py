@@ -24,7 +24,9 @@ from pyrovm.programs.spare import Spares
 from pyrovm.unikernel.outside import Outside
 from pyrovm.unikernel.prepared import Prepared
 from pyrovm.unikernel.program import DEFAULT_MEMORY, Program
+from pyrovm.unikernel.readiness import AT_ONCE
 from pyrovm.unikernel.run import run
+from pyrovm.unikernel.saving import Saved
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -135,6 +137,9 @@ def perform(request: wire.Fields, session: Session, prepared: Prepared) -> None:
     Raises:
         PyrovmError: it cannot be run.
     """
+    saved = Saved(request["saved"][0]) if "saved" in request else None
+    if saved:
+        request = {**saved.request, **request, "ready": [AT_ONCE]}
     hostname = request["hostname"][0]
     allow, publish, volumes = (request.get(name, ()) for name in ("allow", "publish", "volume"))
     outside = Outside(allow, publish, volumes, hostname)
@@ -153,13 +158,13 @@ def perform(request: wire.Fields, session: Session, prepared: Prepared) -> None:
     if "ready" not in request:
         run(program, libos, prepare=outside.attach, ended=session.finish, prepared=prepared)
         return
-    template = Template(session, request, outside)
+    template = Template(session, request, outside, saved)
     run(
         *(program, libos),
         prepare=template.attach,
         paused=template.paused,
         ended=session.finish,
-        prepared=prepared,
+        prepared=saved or prepared,
     )
 
 

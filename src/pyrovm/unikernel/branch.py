@@ -30,6 +30,17 @@ if TYPE_CHECKING:
 MSR_KERNEL_GS_BASE = 0xC0000102
 MSRS = (MSR_STAR, MSR_LSTAR, MSR_SFMASK, MSR_KERNEL_GS_BASE)  # FS and GS are in the sregs
 
+# In the order in which they are written: XSAVE may only have what the XCRs allow.
+REGISTERS = {
+    "sregs": kvm_abi.KVM_SET_SREGS,
+    "xcrs": kvm_abi.KVM_SET_XCRS,
+    "xsave": kvm_abi.KVM_SET_XSAVE,
+    "msrs": kvm_abi.KVM_SET_MSRS,
+    "debugregs": kvm_abi.KVM_SET_DEBUGREGS,
+    "regs": kvm_abi.KVM_SET_REGS,
+    "vcpu_events": kvm_abi.KVM_SET_VCPU_EVENTS,
+}
+
 MADV_COLLAPSE = 25  # since Linux 6.1
 HUGE_PAGE = 2 << 20
 WORTH_HUGE = HUGE_PAGE // 8  # bytes in use, of one
@@ -45,19 +56,33 @@ class CpuState:
     to make these calls.
     """
 
-    def __init__(self, vcpu: Vcpu) -> None:
-        """Read them; the vCPU stands still."""
-        msrs, _ = vcpu.msr_buffer(vcpu.msrs(MSRS))
-        self._writes: list[tuple[str, int, bytearray | memoryview]] = [
-            ("KVM_SET_SREGS", kvm_abi.KVM_SET_SREGS, vcpu.sregs().view),
-            ("KVM_SET_XCRS", kvm_abi.KVM_SET_XCRS, vcpu.xcrs().view),  # before XSAVE needs them
-            ("KVM_SET_XSAVE", kvm_abi.KVM_SET_XSAVE, bytearray(vcpu.xsave())),
-            ("KVM_SET_MSRS", kvm_abi.KVM_SET_MSRS, msrs),
-            ("KVM_SET_DEBUGREGS", kvm_abi.KVM_SET_DEBUGREGS, vcpu.debugregs().view),
-            ("KVM_SET_REGS", kvm_abi.KVM_SET_REGS, vcpu.regs().view),
-            ("KVM_SET_VCPU_EVENTS", kvm_abi.KVM_SET_VCPU_EVENTS, vcpu.vcpu_events().view),
+    def __init__(self, registers: dict[str, bytes], tsc_offset: int = -1) -> None:
+        """``registers`` as :meth:`read` has them; without ``tsc_offset`` the TSC starts anew."""
+        self.registers = registers
+        self._tsc_offset = tsc_offset
+        self._writes = [
+            (name, request, bytearray(registers[name])) for name, request in REGISTERS.items()
         ]
-        self.tsc_offset = -1
+
+    @classmethod
+    def read(cls, vcpu: Vcpu, *, with_tsc: bool) -> CpuState:
+        """Those of a vCPU that stands still.
+
+        Raises:
+            HostError: KVM does not tell.
+        """
+        msrs, _ = vcpu.msr_buffer(vcpu.msrs(MSRS))
+        found = {
+            "sregs": vcpu.sregs().view,
+            "xcrs": vcpu.xcrs().view,
+            "xsave": vcpu.xsave(),
+            "msrs": msrs,
+            "debugregs": vcpu.debugregs().view,
+            "regs": vcpu.regs().view,
+            "vcpu_events": vcpu.vcpu_events().view,
+        }
+        registers = {name: bytes(data) for name, data in found.items()}
+        return cls(registers, vcpu.tsc_offset() if with_tsc else -1)
 
     def load(self, vcpu: Vcpu) -> None:
         """Write them into a fresh vCPU.
@@ -65,10 +90,10 @@ class CpuState:
         Raises:
             HostError: KVM refuses a part.
         """
-        for what, request, data in self._writes:
-            ioctl_buffer(vcpu.fd, request, data, what=what)
-        if self.tsc_offset >= 0:
-            vcpu.set_tsc_offset(self.tsc_offset)
+        for name, request, data in self._writes:
+            ioctl_buffer(vcpu.fd, request, data, what=f"The registers {name} of a vCPU")
+        if self._tsc_offset >= 0:
+            vcpu.set_tsc_offset(self._tsc_offset)
 
 
 class Rest:
@@ -89,11 +114,10 @@ class Rest:
             raise Unsupported("A VM on Unicorn cannot be branched: KVM is needed")
         self.vm = vm
         self._waiting = waiting
-        self._since_ns = time.monotonic_ns()
-        self._cpus = [CpuState(cpu.vcpu) for cpu in vm.cpus]
-        if vm.boot.engine == abi.PV_ENGINE_HARDWARE:  # else it is the host's TSC that guests see
-            for state, cpu in zip(self._cpus, vm.cpus, strict=True):
-                state.tsc_offset = cpu.vcpu.tsc_offset()
+        self.since_ns = time.monotonic_ns()
+        # On a software-only KVM it is the host's TSC that guests see.
+        with_tsc = vm.boot.engine == abi.PV_ENGINE_HARDWARE
+        self.cpus = [CpuState.read(cpu.vcpu, with_tsc=with_tsc) for cpu in vm.cpus]
 
     def detach(self) -> None:
         """Give KVM's side back; signals are noted and told when it goes on."""
@@ -107,7 +131,7 @@ class Rest:
             HostError: KVM refuses something.
         """
         self.vm.attach()
-        for state, cpu in zip(self._cpus, self.vm.cpus, strict=True):
+        for state, cpu in zip(self.cpus, self.vm.cpus, strict=True):
             state.load(cpu.vcpu)
         self._waiting.attach(self.vm.page)
 
@@ -127,9 +151,12 @@ class Rest:
         """
         boot = self.vm.boot
         initial.write_news(self.vm.ram.view, boot, arguments)
-        rest = time.monotonic_ns() - self._since_ns
+        rest = time.monotonic_ns() - self.since_ns
         set_back = rest - rest // CLOCK_SLACK_PART - CLOCK_SLACK_NS
-        if set_back > 0:
+        if not boot.tsc_base:  # read from a file: it begins when the guest looks
+            boot.realtime_base_ns = time.time_ns()
+            boot.clock_sequence += 2
+        elif set_back > 0:
             boot.monotonic_base_ns -= set_back
             boot.clock_sequence += 2
         self._waiting.tell(abi.PV_PENDING_BRANCH)

@@ -99,6 +99,19 @@ class Calls:
         self.waiting.add(handle, fd)
         return handle
 
+    def restore_handle(
+        self, handle: int, fd: int, close: Callable[[], None], *, plain: bool = True
+    ) -> None:
+        """:meth:`add_handle` of a guest that was saved: the number is the guest's."""
+        for number in range(len(self._fds), handle):
+            self._fds[number] = -1
+            self._free.append(number)
+        if handle in self._free:
+            self._free.remove(handle)
+        self._fds[handle] = fd if plain else -1
+        self._closers[handle] = close
+        self.waiting.add(handle, fd)
+
     def remove_handle(self, handle: int) -> None:
         """Forget a handle and close what is behind it."""
         self.waiting.remove(handle)

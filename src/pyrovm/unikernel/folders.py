@@ -84,6 +84,11 @@ class Folders:
         }
         calls.handlers[abi.PV_FILE] = self._call
 
+    @property
+    def open_count(self) -> int:
+        """How many files and folders are open."""
+        return len(self._open)
+
     def branch(self) -> None:
         """In a forked process: read folders from places of our own.  Files have no place here.
 

@@ -6,7 +6,7 @@ import os
 import time
 
 from pyrovm.abi import libos as abi
-from pyrovm.errors import ConfigError, HostError
+from pyrovm.errors import ConfigError, GuestError, HostError
 from pyrovm.host import mapping
 from pyrovm.unikernel import tables
 
@@ -115,12 +115,15 @@ def write_news(view: memoryview, boot: abi.pv_boot, arguments: Sequence[str]) ->
 
     Raises:
         ConfigError: an argument is not one line, or all of them are too long.
+        GuestError: the guest has damaged its boot information.
     """
     text = b"".join((b"generation %d\n" % boot.generation, *map(_line, arguments)))
     if len(text) > boot.news_max:
         raise ConfigError(
             f"arguments of a branch: {len(text)} bytes given; {boot.news_max} are allowed"
         )
+    if boot.news_gpa > len(view) - len(text):  # the guest has written there
+        raise GuestError(f"its boot information has {boot.news_gpa:#x} for news, which is no RAM")
     view[boot.news_gpa : boot.news_gpa + len(text)] = text
     boot.news_size = len(text)
 

@@ -10,6 +10,7 @@ from pyrovm.errors import ConfigError, HostError, PyrovmError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from typing import Any
 
     from pyrovm.unikernel.addresses import Endpoint
     from pyrovm.unikernel.calls import Calls
@@ -71,14 +72,7 @@ class Outside:
         """Serve the guest's calls about all this; what to call when it has ended."""
 
         def first_socket(a: int, b: int, c: int, d: int, e: int, f: int) -> int:
-            # What most programs never use costs nothing before that.
-            from pyrovm.unikernel.policy import Policy
-            from pyrovm.unikernel.sockets import Sockets
-
-            self._policy = self._policy or Policy()
-            self._sockets = Sockets(
-                calls, self._policy, _log, hostname=self._hostname, listens=self.listens
-            )
+            self._serve_sockets(calls)  # what most programs never use costs nothing before that
             return calls.handlers[abi.PV_SOCKET](a, b, c, d, e, f)
 
         def finish() -> None:
@@ -91,6 +85,36 @@ class Outside:
 
             self._folders = Folders(calls, self.shares)
         return finish
+
+    def _serve_sockets(self, calls: Calls) -> Sockets:
+        from pyrovm.unikernel.policy import Policy
+        from pyrovm.unikernel.sockets import Sockets
+
+        self._policy = self._policy or Policy()
+        self._sockets = Sockets(
+            calls, self._policy, _log, hostname=self._hostname, listens=self.listens
+        )
+        return self._sockets
+
+    def state(self) -> dict[str, Any]:
+        """What a guest that is saved has open, as plain data.
+
+        Raises:
+            HostError: it has files of the host open, which cannot be saved.
+        """
+        if self._folders and (count := self._folders.open_count):
+            raise HostError(f"{count} files of the host's folders are open: they cannot be saved")
+        return {"sockets": self._sockets.state() if self._sockets else []}
+
+    def restore(self, calls: Calls, saved: dict[str, Any]) -> None:
+        """Have what :meth:`state` told of; :meth:`branch` makes it work.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is no such data.
+            OSError: there are no descriptors left.
+        """
+        if saved["sockets"]:
+            self._serve_sockets(calls).restore(saved["sockets"])
 
     def let_go(self) -> None:
         """The VM rests for good: give its ports back and end its connections."""

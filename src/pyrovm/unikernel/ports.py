@@ -50,6 +50,10 @@ class Ports:
         self._held.setdefault(port, []).append((address, holder))
         return port
 
+    def hold(self, address: int, port: int, holder: Holder) -> None:
+        """Give back a port that it had."""
+        self._held.setdefault(port, []).append((address, holder))
+
     def _choose(self) -> int:
         for _ in EPHEMERAL:
             port = self._next

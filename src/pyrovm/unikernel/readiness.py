@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pyrovm.unikernel.outside import Outside
 
 LINE_MAX = 4096
+AT_ONCE = "at once"  # of a VM that was saved when it was ready
 FORMS = "call, line:TEXT or port:NUMBER"
 
 
@@ -36,7 +37,7 @@ class Readiness:
                 )
         elif self._kind == "port" and value.isascii() and value.isdigit() and len(value) < 6:
             self._port = int(value)
-        elif text != "call":
+        elif text not in ("call", AT_ONCE):
             raise ConfigError(f"ready: {text!r} given; {FORMS} is needed")
         if self._kind == "port" and not 0 < self._port < 65536:
             raise ConfigError(f"ready: {text!r} given; ports are 1 to 65535")
@@ -51,7 +52,9 @@ class Readiness:
                 calls.waiting.ask_pause()
             return 0
 
-        if self._kind == "call":
+        if self._kind == AT_ONCE:
+            pause()
+        elif self._kind == "call":
             calls.handlers[abi.PV_READY] = pause
         elif self._kind == "port":
             outside.listens = lambda port: pause() if port == self._port else 0

@@ -20,6 +20,7 @@ from pyrovm.unikernel.policy import DATAGRAM, STREAM
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Any
 
     from pyrovm.unikernel.bindings import Bindings
     from pyrovm.unikernel.guest_socket import GuestSocket
@@ -27,6 +28,22 @@ if TYPE_CHECKING:
 SOL_SOCKET = _socket.SOL_SOCKET
 LINGER_RESETS = b"\1\0\0\0\0\0\0\0"  # on, 0 s
 NUMBER = 4  # bytes of an option
+# What of a socket is plain data.
+PLAIN: dict[str, type] = {
+    "family": int,
+    "kind": int,
+    "bound": int,
+    "local": tuple,
+    "peer": tuple,
+    "host_peer": tuple,
+    "host_port": int,
+    "listening": bool,
+    "backlog": int,
+    "reuse_address": bool,
+    "reuse_port": bool,
+    "v6_only": bool,
+    "linger": bytes,
+}
 
 
 def let_go(sockets: Iterable[GuestSocket], bindings: Bindings) -> None:
@@ -56,6 +73,46 @@ def renew(
             resets.close()
     except OSError as error:
         raise HostError.wrap("A branch cannot have sockets of its own", error) from None
+
+
+def state_of(sock: GuestSocket, settable: dict[int, frozenset[int]]) -> dict[str, Any]:
+    """A socket as plain data, for :func:`socket_from`."""
+    options: list[tuple[int, int, bytes]] = []
+    for level, names in settable.items():
+        for name in names if level == SOL_SOCKET or sock.kind == STREAM else ():
+            try:
+                options.append((level, name, sock.host.getsockopt(level, name, NUMBER)))
+            except OSError:  # not of this kind of socket
+                continue
+    return {name: getattr(sock, name) for name in PLAIN} | {
+        "owns_port": sock.owns_port,
+        "options": options,
+    }
+
+
+def socket_from(fields: dict[str, Any], bindings: Bindings) -> GuestSocket:
+    """A socket of a guest that was saved; :func:`renew` makes it work.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is no such data.
+        OSError: there are no descriptors left.
+    """
+    sock = bindings.open(int(fields["family"]), int(fields["kind"]))
+    for name, kind in PLAIN.items():
+        value = fields[name]
+        if kind is tuple:
+            value = None if value is None else (int(value[0]), int(value[1]))
+        setattr(sock, name, value if kind is tuple else kind(value))
+    for level, name, value in fields["options"]:
+        try:
+            sock.host.setsockopt(level, name, bytes(value))
+        except OSError:  # it can be read, and not be set again
+            continue
+    if fields["owns_port"]:
+        bindings.ports[sock.kind].hold(sock.bound, sock.local[1], sock)
+        sock.owns_port = True
+        sock.published = bindings.policy.published(sock.kind, sock.local[1])
+    return sock
 
 
 def _replace(sock: GuestSocket, made: _socket.socket) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from pyrovm.unikernel.prepared import Prepared
     from pyrovm.unikernel.program import Program
+    from pyrovm.unikernel.saving import Saved
     from pyrovm.unikernel.unicorn_vm import UnicornVm
     from pyrovm.unikernel.vm import ProgramVm
 
@@ -57,7 +58,7 @@ def run(
     prepare: Callable[[Calls], Callable[[], None]] | None = None,
     ended: Callable[[Outcome], None] | None = None,
     paused: Callable[[Pause], None] | None = None,
-    prepared: Prepared | None = None,
+    prepared: Prepared | Saved | None = None,
 ) -> Outcome:
     """Run ``program`` to its end; from the main thread, whose signals go to the program meanwhile.
 
@@ -112,8 +113,11 @@ def _run(
             waiting.set_deadline(timeout)
         finish = prepare(calls) if prepare else None
         outcome.built_ns = perf_counter_ns()
-        while (ended := vm.run(calls)) is None:
-            if paused:
+        ended = None
+        while ended is None:
+            # A VM that was saved rests before it runs.
+            ended = None if waiting.take_pause() else vm.run(calls)
+            if ended is None and paused:
                 paused(Pause(vm, calls, stdio, outcome))
     finally:
         outcome.ended_ns = perf_counter_ns()

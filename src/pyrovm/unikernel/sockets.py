@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _socket
+import functools
 from errno import (
     EAFNOSUPPORT,
     EFAULT,
@@ -28,7 +29,8 @@ from pyrovm.unikernel.streams import Streams
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from typing import Any
 
     from pyrovm.unikernel.calls import Calls
     from pyrovm.unikernel.names import Lookup
@@ -146,6 +148,33 @@ class Sockets:
             if sock.published is not None and sock.owns_port
         ]
 
+    def state(self) -> list[dict[str, Any]]:
+        """What there is, as plain data for :meth:`restore`."""
+        return [
+            {"handle": handle, **renewal.state_of(sock, SETTABLE)}
+            for handle, sock in self._sockets.items()
+        ]
+
+    def restore(self, saved: Sequence[dict[str, Any]]) -> None:
+        """Have the sockets that :meth:`state` told of; :meth:`renew` makes them work.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is no such data.
+            OSError: there are no descriptors left.
+        """
+        for fields in saved:
+            handle = int(fields["handle"])
+            sock = renewal.socket_from(fields, self._bindings)
+            if not 4 <= handle < abi.PV_HANDLE_MAX or handle in self._sockets:
+                raise ValueError(f"handle {handle}")
+            self._sockets[handle] = sock
+            self._calls.restore_handle(
+                handle,
+                sock.host.fileno(),
+                functools.partial(self._close, handle),
+                plain=sock.kind == STREAM,
+            )
+
     def _call(self, operation: int, handle: int, gpa: int, length: int, *_: int) -> int:
         if length != abi.pv_socket_args.SIZE or operation >= abi.PV_SOCKET_OPERATIONS:
             return -EINVAL
@@ -175,10 +204,7 @@ class Sockets:
 
     def _add(self, sock: GuestSocket) -> int:
         def close() -> None:
-            del self._sockets[handle]
-            self._streams.forget(sock)
-            self._bindings.release(sock)
-            sock.host.close()
+            self._close(handle)
 
         try:
             # Of a UDP socket the guest sees only what receive() has looked at.
@@ -188,6 +214,12 @@ class Sockets:
             return -EMFILE
         self._sockets[handle] = sock
         return handle
+
+    def _close(self, handle: int) -> None:
+        sock = self._sockets.pop(handle)
+        self._streams.forget(sock)
+        self._bindings.release(sock)
+        sock.host.close()
 
     @staticmethod
     def _endpoint(sock: GuestSocket, data: bytes) -> ip.Endpoint:

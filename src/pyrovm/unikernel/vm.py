@@ -33,9 +33,13 @@ XSAVE_SIZE = 2688  # enough for x87, SSE, AVX and AVX-512 in any layout
 class ProgramVm:
     """One VM; ``cpus`` are its vCPUs.  ``close`` gives everything back."""
 
-    def __init__(self, kvm: Kvm, memory: int, libos_path: str, vcpu_count: int = 1) -> None:
+    def __init__(
+        self, kvm: Kvm, memory: int | Mapping, libos_path: str, vcpu_count: int = 1
+    ) -> None:
         """Build all that depends on no program, with ``memory`` bytes; :meth:`load` does the rest.
         ``kvm`` belongs to it from now on.
+
+        With the memory of a VM that was saved there is nothing in KVM yet: :meth:`attach` follows.
 
         Raises:
             HostError: the library OS cannot be used, or KVM refuses something.
@@ -52,15 +56,19 @@ class ProgramVm:
             self.close()
             raise
 
-    def _build(self, memory: int, libos_path: str) -> None:
+    def _build(self, memory: int | Mapping, libos_path: str) -> None:
+        is_new = isinstance(memory, int)
+        self.ram = ram = mapping.anonymous(memory) if isinstance(memory, int) else memory
+        self._closers.append(ram)
         self._libos, self.header = library_os.open_file(libos_path)
         self._closers.append(self._libos)
-        self.ram = ram = mapping.anonymous(memory)
-        self._closers.append(ram)
-        initial.prefer_huge_pages(ram, abi.PV_RAM_HUGE)
         self.memory = GuestMemory([Region(0, ram.view, ram.address)])
         self._image: Mapping | None = None
         self.cpuid = self._kvm.supported_cpuid()
+        if not is_new:
+            self.boot = abi.pv_boot(ram.view, abi.PV_BOOT_GPA)
+            return
+        initial.prefer_huge_pages(ram, abi.PV_RAM_HUGE)
         self.attach()
         self.boot, self._tables = initial.write_machine(
             ram.view, self.header, engine_of(self.cpuid), self.vcpu_count
@@ -84,12 +92,20 @@ class ProgramVm:
             HostError: the image cannot be used, or KVM refuses it.
         """
         if program.image:
-            self._image = image = initial.map_image(program.image)
-            self._closers.append(image)
-            self.memory.add(Region(abi.PV_IMAGE_GPA, image.view, image.address))
-            self._set_file(SLOT_IMAGE, abi.PV_IMAGE_GPA, image)
+            self._set_file(SLOT_IMAGE, abi.PV_IMAGE_GPA, self.map_image(program.image))
         size = self._image.size if self._image else 0
         initial.write_program(self.ram.view, self.boot, self._tables, program, size)
+
+    def map_image(self, path: str) -> Mapping:
+        """Have an image; KVM is still to be told.
+
+        Raises:
+            HostError: it cannot be used.
+        """
+        self._image = image = initial.map_image(path)
+        self._closers.append(image)
+        self.memory.add(Region(abi.PV_IMAGE_GPA, image.view, image.address))
+        return image
 
     def attach(self) -> None:
         """Make KVM's VM and vCPUs over the memory that is there; registers are still to be set.
