@@ -149,7 +149,9 @@ class VirtioVsock(VsockDevice):
 
     def restore(self, state: dict[str, Any]) -> None:
         super().restore(state)
-        self._next_port = min(max(state["next_port"], FIRST_HOST_PORT), LAST_HOST_PORT)
+        # One that was served by the kernel (vhost) has no port of its own to go on from.
+        port = state.get("next_port", FIRST_HOST_PORT)
+        self._next_port = min(max(port, FIRST_HOST_PORT), LAST_HOST_PORT)
 
     def reset_transport(self) -> None:
         if self._muxer is not None:

@@ -1,3 +1,4 @@
+from pyrovm.devices.virtio_vsock import VirtioVsock
 from pyrovm.devices.virtio_vsock_kernel import VirtioVsockKernel
 from pyrovm.errors import HostError
 from pyrovm.virtio.mmio import VirtioMmio
@@ -113,3 +114,14 @@ def test_a_transport_reset_reaches_the_guest():
     driver.queues[EVENT].add([], [(gpa, 8)])
     driver.notify(EVENT)
     assert driver.device.state()["reset_mark"] is None
+
+
+def test_a_guest_that_the_kernel_served_may_go_on_where_we_serve_it():
+    kernel = VirtioVsockKernel(CID, FakeKernel())
+    ours = VirtioVsock(3, None)
+    ours.restore(kernel.state())
+    assert ours.guest_cid == CID
+    assert ours.features == kernel.features
+    back = VirtioVsockKernel(3, FakeKernel())
+    back.restore(ours.state())
+    assert back.state() == kernel.state()
