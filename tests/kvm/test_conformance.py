@@ -14,8 +14,8 @@ pytestmark = [
 PROGRAMS = [
     *("attributes", "clocks", "copies", "descriptors", "directories", "epoll", "errors"),
     *("events", "fifos", "files", "filetimes", "futexes", "identity", "interfaces", "links"),
-    *("locks", "mapping", "mqueues", "pipes", "policies", "polling", "procfiles", "renaming"),
-    *("sigcalls", "splicing", "system", "timers"),
+    *("locks", "mapping", "mqueues", "pipes", "policies", "polling", "procfiles", "ptys"),
+    *("renaming", "sigcalls", "splicing", "system", "timers"),
 ]
 
 

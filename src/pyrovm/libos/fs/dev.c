@@ -1,5 +1,5 @@
 /* /dev: devices without a host behind them, and the names that programs look for. */
-#include "fs.h"
+#include "pty.h"
 
 #define DEVICE(major, minor) ((major) << 8 | (minor))
 #define DEV_NULL DEVICE(1, 3)
@@ -8,6 +8,8 @@
 #define DEV_RANDOM DEVICE(1, 8)
 #define DEV_URANDOM DEVICE(1, 9)
 #define DEV_TTY DEVICE(5, 0)
+#define DEV_PTMX DEVICE(5, 2)
+#define PTS_MAJOR 136
 #define DEV_PYROVM DEVICE(10, 240) /* misc, for local use */
 
 static long null_read(struct file *f, struct io *io, u64 *position)
@@ -107,7 +109,11 @@ long device_open(struct file *f)
 		return console_open_terminal(f);
 	case DEV_PYROVM:
 		return branch_open(f);
+	case DEV_PTMX:
+		return pty_open_master(f);
 	default:
+		if (f->inode->rdev >> 8 == PTS_MAJOR)
+			return pty_open_slave(f, (unsigned)f->inode->rdev & 0xff);
 		return -ENXIO;
 	}
 }
@@ -127,6 +133,7 @@ void device_init(void)
 		{ "/dev/urandom", S_IFCHR | 0666, DEV_URANDOM, NULL },
 		{ "/dev/tty", S_IFCHR | 0666, DEV_TTY, NULL },
 		{ "/dev/pyrovm", S_IFCHR | 0666, DEV_PYROVM, NULL },
+		{ "/dev/ptmx", S_IFCHR | 0666, DEV_PTMX, NULL },
 		{ "/dev/fd", S_IFLNK | 0777, 0, "/proc/self/fd" },
 		{ "/dev/stdin", S_IFLNK | 0777, 0, "/proc/self/fd/0" },
 		{ "/dev/stdout", S_IFLNK | 0777, 0, "/proc/self/fd/1" },
