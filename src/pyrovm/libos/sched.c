@@ -2,9 +2,9 @@
 #include "cpu.h"
 #include "thread.h"
 
-static struct list run_queue = LIST_INIT(run_queue);
+struct list run_queue = LIST_INIT(run_queue);
 static struct thread *dead; /* its stack was in use when it died */
-static u32 ticking; /* CPUs that the VMM interrupts again and again */
+u32 ticking; /* CPUs that the VMM interrupts again and again */
 
 #define SLICE_NS 5000000ULL
 #define TALK_NS  1000000ULL /* what a turn is worth that goes on in exchanges with a peer */
@@ -41,7 +41,6 @@ static struct thread *take_next(void)
 void thread_put_in_turn(struct thread *t)
 {
 	list_add(&run_queue, &t->run);
-	tick_soon(); /* who runs now may never come back here by itself */
 }
 
 /* --------------------------------------------------------------------------------- switching */
@@ -175,12 +174,6 @@ static u32 ticks_wanted(void)
 	if (!cpus_are_many)
 		return !list_empty(&run_queue) || timers_next() != FOREVER || host_is_armed();
 	return !list_empty(&run_queue) ? cpus_busy() : nobody_waits_for_all() ? 1u << cpu_number() : 0;
-}
-
-void tick_soon(void)
-{
-	if (!ticking && !cpus_are_many) /* else threads_share_out() looks */
-		__atomic_fetch_or(&this_cpu()->pending, PV_PENDING_TICK, __ATOMIC_SEQ_CST);
 }
 
 void tick_update(void)

@@ -258,7 +258,6 @@ void timer_start(struct timer *t, u64 deadline)
 		if (other->deadline > deadline)
 			break;
 	list_add(&other->link, &t->link);
-	tick_soon();
 }
 
 void timer_stop(struct timer *t)

@@ -29,7 +29,13 @@ void thread_tick(void);
  * the others would wait from tick to tick for their turns. */
 void thread_talked(void);
 void tick_update(void);
-void tick_soon(void); /* something waits that was not there before: look before the program goes on */
+/* Does a thread wait for one that may never come back here by itself? */
+extern struct list run_queue;
+extern u32 ticking;
+static inline bool ticks_are_missing(void)
+{
+	return !ticking && !list_empty(&run_queue);
+}
 void timers_expire(void);
 u64 timers_next(void); /* FOREVER: none */
 bool threads_are_waiting(void); /* for a CPU */

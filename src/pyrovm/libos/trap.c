@@ -80,6 +80,8 @@ int syscall_dispatch(struct regs *regs)
 		result = !finish(regs);
 	if (unlikely(cpus_are_many))
 		cpu_leave();
+	else if (unlikely(ticks_are_missing()))
+		tick_update();
 	return result;
 }
 

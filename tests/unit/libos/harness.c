@@ -279,6 +279,11 @@ bool host_is_armed(void)
 	return true;
 }
 
+void tick_update(void);
+void tick_update(void)
+{
+}
+
 void thread_talked(void);
 void thread_talked(void) /* one thread: nobody waits for a turn */
 {

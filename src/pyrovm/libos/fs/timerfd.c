@@ -3,6 +3,7 @@
 
 #include "calls.h"
 #include "fs.h"
+#include "../thread.h"
 
 struct timer_file {
 	struct timer timer;
@@ -172,6 +173,8 @@ CALL4(timerfd_settime, fd, flags, new_address, old_address)
 			value = value > zero ? value - zero : 0;
 		t->next = now + value;
 		timer_start(&t->timer, t->next);
+		if (thread_count > 1)
+			tick_update(); /* for who waits, if we do not */
 	}
 	if (old)
 		*old = before;
