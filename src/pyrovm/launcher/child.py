@@ -15,6 +15,7 @@ from _thread import allocate_lock, start_new_thread
 from pyrovm.errors import os_error
 from pyrovm.host import signals
 from pyrovm.launcher import passing, wire
+from pyrovm.launcher.become import CannotBecome, become, put_above
 from pyrovm.launcher.environment import reads
 
 TYPE_CHECKING = False
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import NoReturn
 
-    from pyrovm.launcher.record import Fields
 
 OPEN_MAX = 1 << 20
 EXIT_NO_JOB = 0
@@ -44,10 +44,6 @@ class Entry:
         self.main = main
         self.environment = environment
         self.inherited = [name for name in os.environ if reads(environment, name)]
-
-
-class CannotBecome(Exception):
-    """The child cannot be made what its caller is; says why."""
 
 
 def live(
@@ -95,10 +91,11 @@ def _live(
         return EXIT_NO_JOB
     channel.close()
     job = wire.decode(data)
-    lifeline = _socket.socket(fileno=fds[0])
     entry = entries[job["kind"][0]]
+    lifeline = _socket.socket(fileno=put_above(fds[0], job))
     try:
-        lifeline = _become(job, fds, entry, lifeline)
+        become(job, fds[1:], entry)
+        _die_with(lifeline)
         lifeline.send(wire.encode([("running", "")]))
     except (BrokenPipeError, ConnectionResetError):
         return EXIT_NO_JOB  # nobody wants it any more
@@ -135,93 +132,6 @@ def _rehearse() -> None:
     running.acquire()
     start_new_thread(running.release, ())
     running.acquire()
-
-
-def _become(job: Fields, fds: list[int], entry: Entry, lifeline: _socket.socket) -> _socket.socket:
-    """Take over what the caller is; the lifeline, which may have moved.
-
-    Raises:
-        OSError, CannotBecome, ValueError: something cannot be taken over.
-    """
-    lifeline = _take_descriptors(job, fds, lifeline)
-    os.umask(int(job["umask"][0]))
-    _take_environment(job, entry)
-    for text in job.get("limit", ()):
-        import resource
-
-        number, soft, hard = map(int, text.split())
-        resource.setrlimit(number, (soft, hard))
-    if "cpu" in job:
-        os.sched_setaffinity(0, map(int, job["cpu"]))
-    if "nice" in job:
-        os.setpriority(os.PRIO_PROCESS, 0, int(job["nice"][0]))
-    if "oom" in job:
-        with open("/proc/self/oom_score_adj", "wb", buffering=0) as file:
-            file.write(job["oom"][0].encode())
-    _take_signals(job)
-    _die_with(lifeline)
-    return lifeline
-
-
-def _take_descriptors(job: Fields, fds: list[int], lifeline: _socket.socket) -> _socket.socket:
-    """Standard streams and whatever else the caller has open for its children, in their places."""
-    numbers = [int(text) for text in job.get("fd", ())]
-    if len(numbers) != len(fds) - wire.FIXED:
-        raise CannotBecome(f"{len(numbers)} descriptors are named, {len(fds) - wire.FIXED} came")
-    if any(not 0 <= number < wire.FD_NUMBER_MAX for number in numbers):
-        raise CannotBecome(f"descriptors up to {wire.FD_NUMBER_MAX - 1} can be taken over")
-    os.fchdir(fds[1])
-    os.close(fds[1])
-    free = max([2, *numbers]) + 1
-    moved = []
-    for fd in (lifeline.detach(), *fds[wire.FIXED :]):
-        moved.append(fd if fd >= free else fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, free))
-        if fd < free:
-            os.close(fd)
-    for number, fd in zip(numbers, moved[1:], strict=True):
-        os.dup2(fd, number, inheritable=True)
-        os.close(fd)
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        if number not in numbers:  # closed, as they are for the caller
-            os.close(number)
-            setattr(sys, name, None)
-    if sys.stdout is not None and os.isatty(1):
-        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    return _socket.socket(fileno=moved[0])
-
-
-def _take_environment(job: Fields, entry: Entry) -> None:
-    """Those variables that the entry reads; ours of these names are gone."""
-    wanted = dict(_pair(text) for text in job.get("env", ()))
-    own = os.environ
-    retime = own.get("TZ") != wanted.get("TZ")
-    for name in entry.inherited:
-        if name not in wanted:
-            del own[name]
-    for name, value in wanted.items():
-        if reads(entry.environment, name) and own.get(name) != value:
-            own[name] = value
-    if retime and reads(entry.environment, "TZ"):
-        from time import tzset
-
-        tzset()
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, _, value = text.partition("=")
-    return name, value
-
-
-def _take_signals(job: Fields) -> None:
-    """What is ignored and what is blocked; a new program starts with the rest at their defaults."""
-    ignored = {int(text) for text in job.get("ignored", ())} - {signals.SIGKILL, signals.SIGSTOP}
-    for number in ignored:
-        if not signals.is_ignored(number):
-            signals.ignore(number)
-    if signals.SIGINT not in ignored:
-        signals.interrupt_as_python(signals.SIGINT)
-    if "blocked" in job:
-        signals.exchange_mask([int(text) for text in job["blocked"]])
 
 
 def _die_with(lifeline: _socket.socket) -> None:

@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+import re
 
 import pytest
 
 from pyrovm import AsyncMicroVM, MicroVM, MicroVMError, VmmExited
+from pyrovm.launcher import client
 from pyrovm.sdk._warm import AsyncWarmProcess, WarmProcess
 from tests.fakes.launcher import wait_until
 
@@ -85,3 +87,26 @@ def test_the_limit_is_an_error_of_the_client(launcher, monkeypatch):
         with pytest.raises(MicroVMError, match="1 children at work, which is its limit"):
             second.launch()
         assert first.info()["state"] == "Not started"
+
+
+@pytest.mark.parametrize(
+    ("fds", "words", "reason"),
+    [
+        ({5000: 1}, [], "the child cannot be as its caller: descriptors up to 4095 can be taken"),
+        ({0: 1}, ["x" * 200_000], "bytes of arguments and options; 131072 are allowed"),
+        ({0: 1}, ["a\0b"], "word: 'a\\x00b' has a NUL byte"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_done_without_it(served, fds, words, reason):
+    with pytest.raises(client.Unavailable, match=re.escape(reason)):
+        client.Launched(client.connect(), "firecracker", words, fds, environment={})
+    wait_until(lambda: not served.status()["children"], "the child has given up")
+    with MicroVM("vmlinux") as vm:
+        vm.launch()
+        assert served.status()["children"][0]["pid"] == vm.pid
+
+
+def test_a_kind_that_nobody_knows_is_refused(served):
+    with pytest.raises(client.Unavailable, match="not understood: 'other'"):
+        client.Launched(client.connect(), "other", [], {0: 1}, environment={})
+    assert served.status()["refused"] == 1

@@ -203,6 +203,21 @@ def facts(pid):
     return found
 
 
+def test_a_descriptor_above_the_limit_is_taken_over(launcher, start):
+    launcher.run("--pool", "1")
+    for environment in both(launcher):
+        process = start(env=environment, preexec_fn=keep_one_above_the_limit, close_fds=False)
+        pid = child_of(launcher, process)
+        assert os.path.exists(f"/proc/{pid}/fd/300")
+        assert re.search(r"Max open files +200 +200 ", facts(pid)["limits"])
+        process.end()
+
+
+def keep_one_above_the_limit():
+    os.dup2(1, 300)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))
+
+
 def test_a_closed_standard_input_is_closed_there_too(launcher, start):
     launcher.run()
     for environment in both(launcher):
