@@ -67,8 +67,8 @@ def stale(results: Results, folder: Path) -> list[str]:
     return found
 
 
-def write(results: Results, folder: Path) -> list[Path]:
-    """Draw all plots into ``folder``; their files.
+def require() -> None:
+    """See to it that plots can be drawn.
 
     Raises:
         Unsupported: matplotlib is not installed.
@@ -78,6 +78,15 @@ def write(results: Results, folder: Path) -> list[Path]:
     except ImportError:
         raise Unsupported("plots need matplotlib: pip install 'pyrovm[bench]'") from None
     matplotlib.use("agg")
+
+
+def write(results: Results, folder: Path) -> list[Path]:
+    """Draw all plots into ``folder``; their files.
+
+    Raises:
+        Unsupported: matplotlib is not installed.
+    """
+    require()
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for slug, chart in charts(results).items():

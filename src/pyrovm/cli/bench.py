@@ -27,6 +27,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if unknown := [name for name in options.question if name not in questions.NAMES]:
         known = ", ".join(questions.NAMES)
         raise ConfigError(f"no question {unknown[0]!r}; there are: {known}")
+    if options.plots:
+        from pyrovm.bench import plots
+
+        plots.require()  # before anything is measured
     before = _read(options.json) if options.json and options.question else None
     runner = Runner(quick=options.quick, peers=_peers(options.peers))
     results = runner.measure(questions.chosen(options.question))
@@ -35,8 +39,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             results = before.merged(results, questions.TOPICS)
         options.json.write_text(results.dumps())
     if options.plots:
-        from pyrovm.bench import plots
-
         for path in plots.write(results, options.plots):
             runner.board.write(f"plotted: {path}")
     return 1 if runner.failed else 0
