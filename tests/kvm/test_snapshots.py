@@ -12,6 +12,7 @@ from pyrovm import ApiError, AsyncMicroVM, Drive, MicroVM, VmmExited
 from pyrovm.arch.x86.cpuid.table import CpuidTable
 from pyrovm.snapshot import state
 from tests.fakes import kernel_guest, vmm_process
+from tests.unit.backends.test_uring import needs_io_uring
 
 pytestmark = [
     pytest.mark.kvm,
@@ -19,6 +20,7 @@ pytestmark = [
 ]
 
 TIMEOUT = 20
+NO_BURST = {"one_time_burst": None}
 MIB = 1 << 20
 SIZE = 64 * MIB
 
@@ -114,6 +116,38 @@ def test_a_restored_guest_may_stay_paused_and_be_saved_again(vm, tmp_path):
         assert number(again, "w") == 2
     with MicroVM.restore(third) as again:
         assert number(again, "s") == 1
+
+
+def test_a_request_that_waits_for_a_limit_waits_in_the_copy_too(kernel, tmp_path):
+    kernel_guest.write_disk(tmp_path / "disk")
+    limit = {"ops": {"size": 1, "refill_time": 1500}}
+    drive = Drive(tmp_path / "disk", rate_limiter=limit)
+    with MicroVM(kernel, cmdline="", memory="64M", drives=[drive]) as vm:
+        vm.start()
+        vm.console.wait_for("ready\n", TIMEOUT)
+        assert ask(vm, "d") == "sector 0"
+        vm.console.write("d")
+        snapshot = vm.snapshot(tmp_path / "state")
+        assert vm.console.wait_for("\n", TIMEOUT).strip() == "sector 1"
+    with MicroVM.restore(snapshot) as again:
+        assert again.config()["drives"][0]["rate_limiter"]["ops"] == {**limit["ops"], **NO_BURST}
+        assert again.console.wait_for("\n", TIMEOUT).strip() == "sector 1"
+        assert ask(again, "d") == "sector 2"
+
+
+@needs_io_uring
+def test_a_drive_of_the_asynchronous_engine_goes_on(kernel, tmp_path):
+    kernel_guest.write_disk(tmp_path / "disk")
+    drive = Drive(tmp_path / "disk", engine="Async")
+    with MicroVM(kernel, cmdline="", memory="64M", drives=[drive], track_dirty_pages=True) as vm:
+        vm.start()
+        vm.console.wait_for("ready\n", TIMEOUT)
+        base = vm.snapshot(tmp_path / "base")
+        assert ask(vm, "d") == "sector 0"
+        diff = vm.snapshot(tmp_path / "state", diff=True)
+    rebase(diff.memory, base.memory)
+    with MicroVM.restore(diff.state, memory=base.memory) as again:
+        assert [ask(again, "d"), ask(again, "d")] == ["sector 1", "sector 2"]
 
 
 def rebase(diff, base):
