@@ -24,6 +24,7 @@ from pyrovm.sdk.spec import (
 
 START_TIMEOUT = 30.0
 STOP_TIMEOUT = 5.0
+POLL = 0.0005  # seconds between two looks at whether the API answers
 
 
 class MicroVMBase:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Self
 
 from pyrovm.sdk import _warm
-from pyrovm.sdk._base import START_TIMEOUT, STOP_TIMEOUT, MicroVMBase, checked, drive_update
+from pyrovm.sdk._base import POLL, START_TIMEOUT, STOP_TIMEOUT, MicroVMBase, checked, drive_update
 from pyrovm.sdk._process import Workspace, lifeline, vmm_command
 from pyrovm.sdk.clones import Births, Clone
 from pyrovm.sdk.errors import MicroVMError, WaitTimeout
@@ -124,7 +124,7 @@ class AsyncMicroVM(MicroVMBase):
                 while not await self._try_connect():
                     if self._process.returncode is not None:
                         raise self._exited(self._process.returncode)
-                    await asyncio.sleep(0.002)
+                    await asyncio.sleep(POLL)
         except TimeoutError:
             raise WaitTimeout(f"the VMM's API did not answer in {timeout:g} s", self.log) from None
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
 from pyrovm.sdk import _warm
-from pyrovm.sdk._base import START_TIMEOUT, STOP_TIMEOUT, MicroVMBase, checked, drive_update
+from pyrovm.sdk._base import POLL, START_TIMEOUT, STOP_TIMEOUT, MicroVMBase, checked, drive_update
 from pyrovm.sdk._process import Workspace, lifeline, vmm_command
 from pyrovm.sdk.clones import Births, Clone
 from pyrovm.sdk.errors import MicroVMError, WaitTimeout
@@ -139,7 +139,7 @@ class MicroVM(MicroVMBase):
                 raise self._exited(self._process.returncode)
             if time.monotonic() > deadline:
                 raise WaitTimeout(f"the VMM's API did not answer in {timeout:g} s", self.log)
-            time.sleep(0.002)
+            time.sleep(POLL)
 
     def _start_cold(self, workspace: Workspace, log: int) -> subprocess.Popen[bytes]:
         reader, self._lifeline = os.pipe()
