@@ -23,6 +23,7 @@ CLASSES = {
     "Pmem": "spec",
     "Balloon": "spec",
     "MemoryHotplug": "spec",
+    "Snapshot": "snapshots",
     "AsyncMicroVM": "aio",
     "MicroVMError": "errors",
     "ApiError": "errors",
@@ -110,6 +111,8 @@ def _members(node: ast.ClassDef, special: str = "__init__") -> Iterator[str]:
             continue
         member.args.args = member.args.args[1:]  # self
         name = node.name.removesuffix("Base") if member.name == "__init__" else member.name
+        if any(ast.unparse(each) == "classmethod" for each in member.decorator_list):
+            name = f"{node.name}.{name}"
         yield f"```\n{_signature(name, member)}\n```\n\n{_prose(text)}"
 
 
@@ -163,7 +166,7 @@ def _same(name: str, node: ast.ClassDef) -> Iterator[str]:
         for member in node.body
         if isinstance(member, ast.AsyncFunctionDef)
         and not member.name.startswith("_")
-        and not member.decorator_list
+        and not any(ast.unparse(each) != "classmethod" for each in member.decorator_list)
     ]
     yield f"The constructor and the calls are those of `{SAME_AS[name]}`. To be awaited: "
     yield ", ".join(f"`{word}`" for word in awaited)
