@@ -45,7 +45,7 @@ def headlines(results: Results) -> str:
     """The figures that have a headline, as a table."""
     columns = ["", "p50", "tail", "unit", "beside", "target", "met", "command"]
     rows = []
-    for figure in results.figures:
+    for figure in results.in_order:
         if figure.headline:
             cells = [figure.headline, words.number(figure.ours.median)]
             cells += [words.tail(figure, figure.ours), figure.unit]
@@ -92,7 +92,7 @@ def _runs(runs: list[Run]) -> str:
 
 
 def _topic(results: Results, topic: Topic, assets: str) -> str:
-    figures = [figure for figure in results.figures if figure.question in topic.questions]
+    figures = [figure for figure in results.in_order if figure.question in topic.questions]
     if not figures:
         return ""
     command = f"```console\n$ pyrovm bench {topic.name}\n```\n"

@@ -77,25 +77,36 @@ class Results:
     @property
     def with_target(self) -> list[Figure]:
         """The figures that have a target."""
-        return [figure for figure in self.figures if figure.is_met is not None]
+        return [figure for figure in self.in_order if figure.is_met is not None]
+
+    @property
+    def in_order(self) -> list[Figure]:
+        """The figures in the order of the questions, whenever they were asked."""
+        names = [name for topic in self.topics for name in topic.questions]
+        places = {name: place for place, name in enumerate(names)}
+        return sorted(self.figures, key=lambda figure: places.get(figure.question, len(places)))
 
     def merged(self, newer: Results, order: Collection[str]) -> Results:
         """What ``newer`` found out, and of ours what it was not asked.
 
         Args:
-            order: the names of all topics, as they are to follow each other.
+            order: the names of topics and questions, as they are to follow each other.
         """
+        places = {name: place for place, name in enumerate(order)}
+
+        def place(name: str) -> tuple[int, str]:
+            return places.get(name, len(places)), name
+
         asked = {name for run in newer.runs for name in run.seconds}
         older = self.without(asked)
         topics = {topic.name: topic for topic in older.topics}
         for topic in newer.topics:
             before = topics[topic.name].questions if topic.name in topics else []
-            questions = [*dict.fromkeys([*topic.questions, *before])]
+            questions = sorted({*topic.questions, *before}, key=place)
             topics[topic.name] = dataclasses.replace(topic, questions=questions)
-        places = {name: place for place, name in enumerate(order)}
         return Results(
             older.runs + newer.runs,
-            sorted(topics.values(), key=lambda topic: places.get(topic.name, len(places))),
+            sorted(topics.values(), key=lambda topic: place(topic.name)),
             older.figures + newer.figures,
             older.details + newer.details,
             older.curves + newer.curves,

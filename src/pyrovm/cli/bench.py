@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     results = runner.measure(questions.chosen(options.question))
     if options.json:
         if before is not None:
-            results = before.merged(results, questions.TOPICS)
+            results = before.merged(results, [*questions.TOPICS, *questions.ALL])
         options.json.write_text(results.dumps())
     if options.plots:
         for path in plots.write(results, options.plots):

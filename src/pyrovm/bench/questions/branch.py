@@ -69,7 +69,9 @@ def answer(terms: Terms) -> Answer:
                 running,
                 target=RUNNING_MS if is_largest else None,
                 absolute=True,
-                headline="request until the clone runs" if is_largest else "",
+                headline=f"live branch of a busy {mib} MiB machine: until its clone runs"
+                if is_largest
+                else "",
             ),
             Figure(
                 QUESTION,

@@ -145,7 +145,7 @@ def _alive(terms: Terms, found: Answer) -> tuple[Lines, Each]:
             Sample.of(private for private, _ in each),
             target=PRIVATE_KIB,
             absolute=True,
-            headline="each of them, private memory",
+            headline=f"each of {count} clones, private memory",
         ),
         Figure(
             QUESTION,
@@ -161,7 +161,7 @@ def _alive(terms: Terms, found: Answer) -> tuple[Lines, Each]:
             target=TOTAL_GIB,
             absolute=True,
             note=f"the kernel's own: {kernels / count:.0f} KiB for each",
-            headline="all of them, of the machine's memory",
+            headline=f"{count} clones, of the machine's memory",
         ),
     ]
     sample = Sample.of(private for private, _ in each)

@@ -118,7 +118,7 @@ def _compare(found: Answer, samples: dict[str, Sample], theirs: list[str]) -> No
             samples[peers.PROCESS],
             peers.PROCESS,
             others=boxes,
-            headline="a program in a VM by `pyrovm run`: start to first byte",
+            headline="`pyrovm run` of hello: start to first byte",
         ),
         Figure(
             QUESTION,
@@ -127,7 +127,7 @@ def _compare(found: Answer, samples: dict[str, Sample], theirs: list[str]) -> No
             samples[BY_LAUNCHER],
             samples[OURS],
             OURS,
-            headline="the same with the launcher running",
+            headline="`pyrovm run` of hello with the launcher: start to first byte",
         ),
         Figure(
             QUESTION,
@@ -136,7 +136,7 @@ def _compare(found: Answer, samples: dict[str, Sample], theirs: list[str]) -> No
             samples[OURS_FROM_PYTHON],
             samples[from_python],
             "subprocess.run",
-            headline="the same program by `pyrovm.run` from Python",
+            headline="`pyrovm.run` of hello from Python: to its first byte",
         ),
     ]
     values = {name: (sample.median, sample.p99) for name, sample in samples.items()}

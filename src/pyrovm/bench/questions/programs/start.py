@@ -108,7 +108,7 @@ def _parts(terms: Terms, hello: str, skipped: list[str]) -> list[Figure]:
         guest.append(ticks / report["tsc_khz"])
     first = _figure("VMM: opening KVM to the guest's first instruction", "ms", opened)
     first = dataclasses.replace(
-        first, headline="of which the VMM, to the guest's first instruction"
+        first, headline="its VMM: opening KVM to the guest's first instruction"
     )
     return [
         _absolute(first, VMM_MS),
@@ -175,7 +175,7 @@ def _warm(terms: Terms, hello: str) -> list[Figure]:
         dataclasses.replace(
             _absolute(rate, RUNS_A_SECOND),
             higher_is_better=True,
-            headline="the same, how many in a second",
+            headline="`pyrovm.run` of hello by two threads",
         ),
     ]
 
