@@ -52,3 +52,30 @@ def test_a_linux_guest_with_everything_goes_on_elsewhere(scenario, request, kern
         "snapshot: Cannot create pmem device: Error accessing backing file: No such file or "
         "directory (os error 2)"
     )
+
+
+def test_huge_pages_and_vhost_are_no_hindrance(scenario, cloud_assets):
+    found = scenario("snapshot_kinds", assets=cloud_assets, timeout=580)
+    assert found == {
+        # reserved huge pages
+        "from a file": (
+            "Load snapshot error: Failed to restore from snapshot: Failed to load guest memory: "
+            "Cannot restore hugetlbfs backed snapshot by mapping the memory file. Please use uffd."
+        ),
+        "as ordinary pages": "here\nunharmed",
+        "ordinary": True,
+        "by a handler": "here\nunharmed",
+        "huge": True,
+        "complaints of the served": [],
+        # transparent ones
+        "transparent": "here\nunharmed",
+        "kept": "Transparent",
+        # saved where the kernel served network and vsock, restored where we do
+        "saved": 0,
+        "source goes on": 0,
+        "status": 0,
+        "without vhost": "here\nunharmed",
+        "net": 0,
+        "vsock": "hello",
+        "complaints": [],
+    }
