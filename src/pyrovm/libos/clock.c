@@ -1,5 +1,5 @@
 /* Time from the TSC, as the VMM says in the boot information; and random numbers. */
-#include "os.h"
+#include "cpu.h"
 
 static struct {
 	u32 sequence;
@@ -48,7 +48,13 @@ static u64 since_base(void)
 
 u64 clock_monotonic(void)
 {
-	return since_base() + clock.monotonic_base;
+	static u64 latest; /* CPUs may be some ns apart */
+	u64 now = since_base() + clock.monotonic_base;
+
+	if (!cpus_are_many)
+		return now;
+	latest = MAX(latest, now);
+	return latest;
 }
 
 u64 clock_realtime(void)

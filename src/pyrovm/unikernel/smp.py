@@ -39,7 +39,7 @@ class CpuThread:
     def __init__(self, cpu: ProgramCpu, group: Smp, waiting: SharedWaiting) -> None:
         self.cpu = cpu
         self.waiting = self
-        self.handlers: list[Handler] = [*map(group.one_at_a_time, group.calls.handlers)]
+        self.handlers = [group.one_at_a_time(number) for number in range(abi.PV_CALLS)]
         self.handlers[abi.PV_WAIT] = self._wait
         self._set_ticks = self.handlers[abi.PV_INTERRUPT]
         self.handlers[abi.PV_INTERRUPT] = self._interrupt
@@ -166,13 +166,13 @@ class Smp:
         waiting.threads = self.threads
         signals.handle(KICK_SIGNAL, _ignore)
 
-    def one_at_a_time(self, handler: Handler) -> Handler:
-        """``handler``, which does not run beside others."""
-        lock = self.lock
+    def one_at_a_time(self, number: int) -> Handler:
+        """What serves call ``number``, but not beside others."""
+        lock, handlers = self.lock, self.calls.handlers
 
         def serve(a: int, b: int, c: int, d: int, e: int, f: int) -> int:
             with lock:
-                return handler(a, b, c, d, e, f)
+                return handlers[number](a, b, c, d, e, f)
 
         return serve
 

@@ -319,7 +319,7 @@ static void reuse(void)
 	phase = THERE;
 	target = map(PAGE);
 	start(3, scribble);
-	for (int i = 0; i < 20 * rounds; i++) {
+	for (int i = 0; i < 10 * rounds; i++) {
 		char *old = target, *new;
 
 		for (int j = 0; j < 4; j++)
@@ -364,7 +364,7 @@ static void discarding(void)
 	seen = wrong = generation = 0;
 	discarded = map(size);
 	start(3, read_discarded);
-	for (int i = 0; i < 20 * rounds; i++) {
+	for (int i = 0; i < 10 * rounds; i++) {
 		memset((char *)discarded, 1, size);
 		madvise((char *)discarded, size, MADV_DONTNEED);
 		generation++; /* odd: it is zero */
@@ -435,7 +435,7 @@ static void giving_rights(void)
 	page = map(PAGE);
 	phase = THERE;
 	start(3, read_into);
-	for (int i = 0; i < 20 * rounds; i++) {
+	for (int i = 0; i < 10 * rounds; i++) {
 		mprotect(page, PAGE, PROT_READ);
 		sched_yield();
 		mprotect(page, PAGE, PROT_READ | PROT_WRITE);
@@ -450,7 +450,7 @@ static void *use_own_memory(void *arg)
 {
 	unsigned long seed = (long)arg + 1;
 
-	for (int i = 0; i < 20 * rounds; i++) {
+	for (int i = 0; i < 10 * rounds; i++) {
 		size_t size = (seed = seed * 6364136223846793005UL + 1) >> 48 & 0x3ffff;
 		unsigned char *p = mmap(NULL, size + 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		unsigned char *q;
@@ -479,10 +479,10 @@ static void memory(void)
 
 	sigaction(SIGSEGV, &action, NULL);
 	sigaction(SIGBUS, &action, NULL);
-	take_away("mprotect", forbid, allow, 30);
-	take_away("munmap, mmap", unmap, map_again, 30);
+	take_away("mprotect", forbid, allow, 15);
+	take_away("munmap, mmap", unmap, map_again, 15);
 	elsewhere = map(PAGE);
-	take_away("mremap", move_away, move_back, 20);
+	take_away("mremap", move_away, move_back, 10);
 	discarding();
 	action.sa_sigaction = on_any_fault;
 	sigaction(SIGSEGV, &action, NULL);
@@ -542,7 +542,7 @@ static void interrupting(void)
 	start(THREADS, spin_until_told);
 	while (ready < THREADS)
 		sched_yield();
-	for (int i = 0; i < 20 * rounds; i++) {
+	for (int i = 0; i < 10 * rounds; i++) {
 		for (int t = 0; t < THREADS; t++) {
 			int before = got[t];
 
