@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pyrovm.programs.branches import Branch
     from pyrovm.programs.errors import FunctionError, FunctionTimeout
     from pyrovm.programs.function import function
+    from pyrovm.programs.live import Running, start
     from pyrovm.programs.running import CompletedProgram, arun, run
     from pyrovm.programs.template import Template, TemplateError
     from pyrovm.programs.template_async import AsyncTemplate
@@ -57,6 +58,7 @@ __all__ = [
     "MicroVMError",
     "Network",
     "Pmem",
+    "Running",
     "Snapshot",
     "Template",
     "TemplateError",
@@ -67,6 +69,7 @@ __all__ = [
     "arun",
     "function",
     "run",
+    "start",
 ]
 _PROGRAMS = {
     "AsyncTemplate": "template_async",
@@ -74,11 +77,13 @@ _PROGRAMS = {
     "CompletedProgram": "running",
     "FunctionError": "errors",
     "FunctionTimeout": "errors",
+    "Running": "live",
     "Template": "template",
     "TemplateError": "template",
     "arun": "running",
     "function": "function",
     "run": "running",
+    "start": "live",
 }
 
 

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import random
+import re
 import select
 import shutil
 import signal
@@ -18,7 +19,8 @@ import time
 import pytest
 
 import pyrovm
-from pyrovm.errors import ConfigError, HostError
+from pyrovm.errors import ConfigError, HostError, PyrovmError
+from pyrovm.programs import store
 from pyrovm.programs.helper import HELPERS
 from tests.fakes import program_guest
 from tests.kvm.test_run_from_python import children_of, is_alive, wait_until
@@ -421,6 +423,179 @@ def test_arguments_that_do_not_fit_are_refused_and_harm_nobody():
         assert output(template) == "on\n"
 
 
+# ------------------------------------------------------------------------------- while it runs
+
+
+def test_a_program_is_branched_while_it_computes_and_goes_on(tmp_path):
+    end = tmp_path / "end"
+    end.write_text("")
+    program = """if True:
+        count, mine = 0, open("/dev/pyrovm").read()
+        open("/host/begun", "w").close()
+        while True:
+            count += 1
+            if count % 500 == 0:
+                news = open("/dev/pyrovm").read()
+                if news != mine:
+                    print("branch", *news.split()[2:])
+                    break
+                if open("/host/end").read():
+                    print("end")
+                    break
+    """
+    with pyrovm.start(
+        [sys.executable, "-c", program], volumes=[f"{tmp_path}:/host"], capture_output=True
+    ) as running:
+        wait_until((tmp_path / "begun").exists)
+        branches = [running.fork([f"no{n}"], capture_output=True) for n in range(4)]
+        for n, branch in enumerate(branches):
+            done = branch.wait(PATIENCE)
+            assert (done.stdout, done.stderr) == (b"branch no%d\n" % n, b"")
+        end.write_text("now")
+        done = running.wait(PATIENCE)
+        assert (done.stdout, done.stderr, done.returncode) == (b"end\n", b"", 0)
+
+
+def test_a_server_is_branched_while_it_waits():
+    with pyrovm.start(
+        [sys.executable, "-c", SERVER], publish=["0:8000"], stdout=-1, stderr=-1
+    ) as server:
+        published = re.compile(rb"port 8000 of the program is published at 127.0.0.1:(\d+)")
+        wait_until(lambda: published.search(said(server)))
+        port = "127.0.0.1", int(published.search(said(server))[1])
+        assert ask(port) == b"who 1"
+        with server.fork(["one"]) as first, server.fork(["two"]) as second:
+            assert len({port, first.ports["8000/tcp"], second.ports["8000/tcp"]}) == 3
+            assert ask(first.ports["8000/tcp"]) == b"who one"
+            assert ask(second.ports["8000/tcp"]) == b"who two"
+        assert ask(port) == b"who 1"
+        server.kill()
+        with pytest.raises(HostError, match="ended"):
+            server.wait(PATIENCE)
+    wait_until(only_the_spare_is_left)
+
+
+def said(running):
+    """What it has written to standard error by now."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        running.wait(0.05)
+    return running._execution.stderr or b""
+
+
+# --------------------------------------------------------------------------------------- on disk
+
+
+def test_a_template_is_kept_on_disk(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYROVM_CACHE", program_guest.environment()["PYROVM_CACHE"])
+    program = """if True:
+        import os, socket, sys, threading, time
+        server = socket.create_server(("0.0.0.0", 8000), reuse_port=True)
+        udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        udp.bind(("127.0.0.1", 9000))
+        thread = threading.Thread(target=time.sleep, args=(0.2,))
+        thread.start()
+        open("/tmp/file", "w").write("kept")
+        news, before, wall = os.open("/dev/pyrovm", os.O_RDWR), time.monotonic(), time.time()
+        os.write(news, b"ready")
+        assert before <= time.monotonic() < before + 1
+        assert wall <= time.time()
+        thread.join()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.sendto(b"within", ("127.0.0.1", 9000))
+        words = [udp.recv(10).decode(), open("/tmp/file").read(), os.urandom(4).hex()]
+        connection, _ = server.accept()
+        connection.sendall(" ".join(words).encode())
+        print(os.read(news, 1000).decode().split()[2:], sys.stdin.read(), time.time())
+    """
+    name = f"test-{os.getpid()}"
+    with python(program, name=name, publish=["0:8000"]) as template:
+        assert tell(template)[1] == ["within", "kept"]
+    try:
+        with pytest.raises(ConfigError, match="there is one already"):
+            python(program, name=name)
+        with pyrovm.Template.load(name, pool=1) as template:
+            first, second = tell(template), tell(template)
+        assert first[1] == second[1] == ["within", "kept"]
+        assert first[0] != second[0]
+    finally:
+        store.remove(name)
+    with pytest.raises(ConfigError, match=f"template '{name}': there is none"):
+        pyrovm.Template.load(name)
+
+
+def tell(template):
+    """Of the program above: its random number, and what else it tells who connects."""
+    with template.fork(["x"], input="in", stdout=-1, text=True) as branch:
+        with socket.create_connection(branch.ports["8000/tcp"], timeout=PATIENCE) as client:
+            *words, number = client.recv(100).decode().split()
+        words_out = branch.wait(PATIENCE).stdout.rsplit(" ", 1)
+        assert words_out[0] == "['x'] in"
+        assert abs(float(words_out[1]) - time.time()) < PATIENCE
+    return number, words
+
+
+def test_files_of_a_template_that_are_damaged_are_refused_by_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYROVM_CACHE", program_guest.environment()["PYROVM_CACHE"])
+    name = f"test-damaged-{os.getpid()}"
+    with bash("echo ready > /dev/pyrovm; echo on", name=name):
+        pass
+    folder = store.folder_of(name)
+    try:
+        for file, damage, problem in (
+            ("state", lambda data: data[:-1], "state"),
+            ("state", lambda data: data[:99] + b"?" + data[100:], "state"),
+            ("memory", lambda data: data[: 1 << 20], "memory has 1048576 bytes"),
+            ("libos", lambda data: data[:4096], "library OS"),
+        ):
+            good = (folder / file).read_bytes()
+            (folder / file).write_bytes(damage(good))
+            with pytest.raises(PyrovmError, match=problem):
+                pyrovm.Template.load(name)
+            (folder / file).write_bytes(good)
+        with pyrovm.Template.load(name) as template:
+            assert output(template) == "on\n"
+    finally:
+        store.remove(name)
+
+
+def test_the_command_line_makes_runs_and_removes_templates():
+    def pyrovm_template(*words, **options):
+        return subprocess.run(
+            [sys.executable, "-m", "pyrovm.cli.main", "template", *words],
+            **{"capture_output": True, "text": True, "timeout": 3 * PATIENCE, **options},
+            env=program_guest.environment(),
+            check=False,
+        )
+
+    name = f"test-cli-{os.getpid()}"
+    script = (
+        'echo ready > /dev/pyrovm; mapfile -t l < /dev/pyrovm; read -r x; echo "$x ${l[1]}"; exit 3'
+    )
+    made = pyrovm_template("create", name, "--memory", "64M", "--", BASH, "-c", script)
+    assert (made.returncode, made.stderr) == (0, "")
+    assert made.stdout.startswith(f"{name}: ready (call) after ")
+    try:
+        ran = pyrovm_template("run", name, "--", "a line", input="hello\n")
+        assert (ran.stdout, ran.stderr, ran.returncode) == ("hello a line\n", "", 3)
+        forked = pyrovm_template("fork", "-n", "3", name, "--json", "--", "x")
+        assert forked.returncode == 3
+        facts = [json.loads(line) for line in forked.stdout.splitlines() if line[0] == "{"]
+        assert len({each["generation"] for each in facts}) == 3
+        assert forked.stdout.splitlines().count(" x") == 3
+        (found,) = [
+            t for t in json.loads(pyrovm_template("list", "--json").stdout) if t["name"] == name
+        ]
+        assert found["memory_bytes"] == 64 << 20
+        assert found["command"] == [BASH, "-c", script]
+        again = pyrovm_template("create", name, "--", BASH)
+        assert again.returncode == 1
+        assert "there is one already; --replace makes it anew" in again.stderr
+    finally:
+        assert pyrovm_template("remove", name).returncode == 0
+    gone = pyrovm_template("run", name)
+    assert (gone.returncode, "there is none" in gone.stderr) == (1, True)
+
+
 # ------------------------------------------------------------------------------------------ Python
 
 SETUP = """
@@ -444,9 +619,7 @@ random.seed(1)
 
 
 def chance(text):
-    import __main__
-
-    return [json.loads(text), __main__.count, random.random(), round(math.sqrt(16))]
+    return [json.loads(text), count, random.random(), round(math.sqrt(16))]  # noqa: F821
 
 
 def fails(number):

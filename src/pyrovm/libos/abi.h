@@ -247,6 +247,7 @@ struct pv_boot {
 	uint32_t news_size, news_max; /* bytes: there now, and at most */
 };
 #define PV_NEWS_MAX 16384
+#define PV_GENERATION_FIRST 1 /* of a VM that was neither branched nor restored */
 
 /* ------------------------------------------------------------------------------ per-vCPU area
  *

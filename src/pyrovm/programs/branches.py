@@ -10,13 +10,17 @@ from errno import ETOOMANYREFS
 from typing import TYPE_CHECKING
 
 from pyrovm.errors import HostError, PyrovmError
-from pyrovm.programs import wire
-from pyrovm.programs.execution import Over
+from pyrovm.programs import plan, wire
+from pyrovm.programs.execution import Execution, Over
 from pyrovm.programs.helper import HELPERS
 from pyrovm.programs.running import CompletedProgram
+from pyrovm.programs.streams import piped
 
 if TYPE_CHECKING:
-    from pyrovm.programs.execution import Execution
+    from collections.abc import Iterable, Sequence
+
+    from pyrovm.programs.plan import Word
+    from pyrovm.programs.streams import Stream
     from pyrovm.programs.text import Text
 
 BUSY_S = 0.001
@@ -166,3 +170,24 @@ class Branch:
     def close(self) -> None:
         """End it and give back what is open."""
         self._execution.close()
+
+
+def make_branch(
+    source: Forks,
+    arguments: Sequence[Word],
+    publish: Iterable[str],
+    data: bytes | str | None,
+    stdin: Stream,
+    stdout: Stream,
+    stderr: Stream,
+    *,
+    capture_output: bool,
+    words: Text,
+) -> Branch:
+    """A branch from ``source``, as :meth:`Template.fork` is asked for it."""
+    stdin, stdout, stderr = piped(data, stdin, stdout, stderr, capture_output=capture_output)
+    record = plan.branch_request(arguments, publish)
+    execution = Execution(record, stdin, stdout, stderr, source)
+    branch = Branch(plan.words_of(arguments), execution, words)
+    branch.begin(words.encoded(data))
+    return branch

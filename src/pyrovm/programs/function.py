@@ -167,9 +167,8 @@ def inside(setup: str | None = None) -> str:
             f"module = sys.modules['{__package__}.{name}'] = type(sys)('{__package__}.{name}')",
             f"exec(marshal.loads({marshal.dumps(code)!r}), module.__dict__)",
         ]
-    if setup is not None:
-        lines.append(f"module.prepare({setup!r})")
-    lines.append(f"sys.modules[{__package__ + '.inside'!r}].main()")
+    names = "" if setup is None else f"module.prepare({setup!r})"
+    lines.append(f"sys.modules[{__package__ + '.inside'!r}].main({names})")
     return "\n".join(lines)
 
 

@@ -92,14 +92,14 @@ def describe(error: BaseException, request: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def main() -> None:
-    """Answer one request."""
+def main(names: dict[str, Any] | None = None) -> None:
+    """Answer one request; ``names`` are what the function finds beside what comes with it."""
     use_c_json(sys.modules[Encoder.__module__])
     out = os.dup(1)
     os.dup2(2, 1)
     request = decode(sys.stdin.buffer.read())
     try:
-        value = call(request, {"__name__": request["module"]})
+        value = call(request, {**(names or {}), "__name__": request["module"]})
         encoder = Encoder()
         reply = encoder.frame({"dict": ["value", encoder.tree(value, "the result")]})
     except BaseException as error:

@@ -89,7 +89,9 @@ def reseed() -> None:
         modules["numpy.random"].seed()
 
 
-def prepare(setup: str) -> None:
-    """Run ``setup`` as the program's main module does, and be ready."""
-    exec(compile(setup, "<setup>", "exec", dont_inherit=True), sys.modules["__main__"].__dict__)
+def prepare(setup: str) -> dict[str, Any]:
+    """Run ``setup`` as the program's main module, and be ready; the names that it has defined."""
+    names = sys.modules["__main__"].__dict__
+    exec(compile(setup, "<setup>", "exec", dont_inherit=True), names)
     ready()
+    return names

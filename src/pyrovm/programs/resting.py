@@ -16,23 +16,14 @@ from __future__ import annotations
 import gc
 import os
 import select
-import traceback
 from struct import Struct
 from time import perf_counter_ns
 
-from pyrovm.errors import ConfigError, HostError, PyrovmError
+from pyrovm.errors import ConfigError, PyrovmError
 from pyrovm.host import libc, signals
-from pyrovm.programs import wire
-from pyrovm.programs.session import (
-    EX_SOFTWARE,
-    failure,
-    receive_descriptors,
-    refuse,
-    take_streams,
-)
-from pyrovm.unikernel import addresses as ip
+from pyrovm.programs.branching import Branching
+from pyrovm.programs.session import receive_descriptors
 from pyrovm.unikernel.branch import Rest
-from pyrovm.unikernel.policy import DATAGRAM, STREAM
 from pyrovm.unikernel.readiness import Readiness
 from pyrovm.unikernel.saving import save
 
@@ -40,6 +31,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pyrovm.programs import wire
     from pyrovm.programs.session import Session
     from pyrovm.unikernel.calls import Calls
     from pyrovm.unikernel.outside import Outside
@@ -52,12 +44,11 @@ KEPT = (
     *("image", "exe", "libos", "argv", "cwd", "hostname", "memory", "cpus"),
     *("allow", "publish", "volume", "functions"),
 )
-PROTOCOLS = {STREAM: "tcp", DATAGRAM: "udp"}
 SYS_PRCTL, PR_SET_PDEATHSIG = 157, 1
 _PID = Struct("<I")
 
 
-class Template:
+class Template(Branching):
     """``attach`` and ``paused`` are run()'s ``prepare`` and ``paused``."""
 
     def __init__(
@@ -70,8 +61,7 @@ class Template:
         """
         self._request = request
         self._saved = saved
-        self._session = session
-        self._outside = outside
+        super().__init__(session, outside)
         self._readiness = Readiness(request["ready"][0])
         self._wanted = int(request.get("spares", ["0"])[0])
         if not 0 <= self._wanted <= SPARES_MAX:
@@ -103,6 +93,7 @@ class Template:
         self._session.live_on()
         self._taken_in, self._taken_out = os.pipe2(os.O_CLOEXEC)
         self._wake_in, self._wake_out = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._ours = self._taken_in, self._taken_out, self._wake_in, self._wake_out
         signals.wake_up_fd(self._wake_out)
         signals.handle(signals.SIGCHLD, lambda _number, _frame: None)
         self._session.send([("ready", "1")])
@@ -153,13 +144,6 @@ class Template:
             elif not events and not is_full and not self._fork(self._wait):
                 return False
 
-    def _fork_for(self, fds: list[int]) -> bool:
-        if len(fds) == wire.DESCRIPTORS and not self._fork(lambda: self._go_on(fds), fds):
-            return False
-        for fd in fds:
-            os.close(fd)
-        return True
-
     def _reap(self) -> None:
         while self._children:
             pid, _ = os.waitpid(-1, os.WNOHANG)
@@ -168,33 +152,13 @@ class Template:
             self._children.discard(pid)
             self._spares.discard(pid)
 
-    def _fork(self, begin: Callable[[], None], request: list[int] | None = None) -> bool:
-        """Fork a process that does ``begin``; True here, False there.
+    def _forked(self, pid: int, *, is_spare: bool) -> None:
+        self._children.add(pid)
+        if is_spare:
+            self._spares.add(pid)
 
-        ``request`` are the descriptors of the branch that is asked for; without, it is a spare.
-        """
-        self._forked_ns = perf_counter_ns()
-        try:
-            pid = os.fork()
-        except OSError as error:
-            self._wanted = 0  # those that are asked for come first
-            if request:
-                refuse(request[0], f"A branch cannot be forked: {error.strerror}")
-            return True
-        if pid:
-            self._children.add(pid)
-            if not request:
-                self._spares.add(pid)
-            return True
-        try:
-            signals.wake_up_fd(-1)
-            signals.default(signals.SIGCHLD)
-            begin()
-        except BaseException:
-            # Nobody above may go on as the template.
-            traceback.print_exc()
-            os._exit(EX_SOFTWARE)
-        return False
+    def _not_forked(self) -> None:
+        self._wanted = 0  # those that are asked for come first
 
     # ------------------------------------------------------------------------------- branches
 
@@ -216,47 +180,3 @@ class Template:
         libc.syscall(SYS_PRCTL, PR_SET_PDEATHSIG, 0)
         self._forked_ns = perf_counter_ns()
         self._go_on(fds, problem, is_awake=True)
-
-    def _go_on(self, fds: list[int], problem: str = "", *, is_awake: bool = False) -> None:
-        """Be the branch that is asked for, or report why not."""
-        channel_fd, *streams = fds
-        for fd in (self._taken_in, self._taken_out, self._wake_in, self._wake_out):
-            os.close(fd)
-        self._session.channel.close()
-        self._session.become(channel_fd)
-        try:
-            request = self._session.begin()
-            if problem:
-                raise HostError(problem)
-            take_streams(streams)
-            news = self._renew(request, is_awake=is_awake)
-        except PyrovmError as error:
-            self._session.send(failure(type(error).__name__, str(error)))
-            os._exit(0)
-        except (BrokenPipeError, ConnectionResetError, wire.BrokenRecord):
-            os._exit(0)  # the caller has lost interest
-        self._session.send(news)
-
-    def _wake(self) -> None:
-        self._pause.calls.waiting.branch()
-        self._rest.wake()
-        self._rest.become_other()
-
-    def _renew(self, request: wire.Fields, *, is_awake: bool) -> list[tuple[str, str]]:
-        """What the VM has of the host's becomes our own; what the caller is told of us."""
-        pause = self._pause
-        if not is_awake:
-            self._wake()
-        pause.stdio.open()
-        pause.calls.set_streams(pause.stdio.fds)
-        self._rest.go_on(request.get("argument", ()))
-        published = self._outside.branch(request.get("publish", ()))
-        outcome = pause.outcome
-        outcome.started_ns, outcome.built_ns = self._forked_ns, perf_counter_ns()
-        return [
-            ("generation", str(pause.vm.boot.generation)),
-            *(
-                ("published", f"{PROTOCOLS[kind]} {port} {ip.text(host)} {host_port}")
-                for kind, port, (host, host_port) in published
-            ),
-        ]

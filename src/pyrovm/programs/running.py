@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pyrovm.programs import plan
 from pyrovm.programs.execution import Execution
 from pyrovm.programs.plan import Word
-from pyrovm.programs.streams import PIPE, Stream
+from pyrovm.programs.streams import Stream, piped
 from pyrovm.programs.text import Text
 
 T = TypeVar("T")
@@ -47,14 +47,7 @@ class Job:
         check: bool,
         **machine: Any,
     ) -> None:
-        if input is not None:
-            if stdin is not None:
-                raise ValueError("stdin and input may not both be used")
-            stdin = PIPE
-        if capture_output:
-            if stdout is not None or stderr is not None:
-                raise ValueError("stdout and stderr may not be used with capture_output")
-            stdout = stderr = PIPE
+        stdin, stdout, stderr = piped(input, stdin, stdout, stderr, capture_output=capture_output)
         self._text = Text(text, encoding, errors)
         self._data = self._text.encoded(input)
         self._args, self._timeout, self._check = args, timeout, check

@@ -10,6 +10,25 @@ PIPE, STDOUT, DEVNULL = subprocess.PIPE, subprocess.STDOUT, subprocess.DEVNULL
 Stream = int | IO[Any] | None
 
 
+def piped(
+    data: object, stdin: Stream, stdout: Stream, stderr: Stream, *, capture_output: bool
+) -> tuple[Stream, Stream, Stream]:
+    """The streams with a pipe for ``data``, unless it is None, and for what is to be captured.
+
+    Raises:
+        ValueError: they are given as well.
+    """
+    if data is not None:
+        if stdin is not None:
+            raise ValueError("stdin and input may not both be used")
+        stdin = PIPE
+    if capture_output:
+        if stdout is not None or stderr is not None:
+            raise ValueError("stdout and stderr may not be used with capture_output")
+        stdout = stderr = PIPE
+    return stdin, stdout, stderr
+
+
 class Streams:
     """Descriptors for the program, and our ends of the pipes among them (-1: it is no pipe)."""
 

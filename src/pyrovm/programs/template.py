@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from pyrovm.errors import ConfigError, PyrovmError
 from pyrovm.programs import plan, store
-from pyrovm.programs.branches import Branch, Forks
+from pyrovm.programs.branches import Branch, Forks, make_branch
 from pyrovm.programs.execution import Execution, Over
-from pyrovm.programs.streams import DEVNULL, PIPE
+from pyrovm.programs.streams import DEVNULL
 from pyrovm.programs.text import Text
 from pyrovm.unikernel.saving import Saved
 
@@ -77,7 +77,8 @@ class Template:
         Args:
             args: as for :func:`pyrovm.run`, like the options from ``env`` on.
             setup: instead of ``args``, statements of Python, after which functions of this program
-                can be called in branches: :meth:`function`, :meth:`map`.
+                can be called in branches (:meth:`function`, :meth:`map`), which find there what the
+                statements have imported and assigned.
             requirements: packages that ``setup`` and these functions need, as for
                 :func:`pyrovm.function`.
             ready: when it is: ``call`` (it writes ``ready`` to /dev/pyrovm), ``line:TEXT`` (it
@@ -220,22 +221,12 @@ class Template:
             ConfigError: an argument does not fit.
             HostError: the template has ended, or there is no room for another process.
         """
-        if input is not None:
-            if stdin is not None:
-                raise ValueError("stdin and input may not both be used")
-            stdin = PIPE
-        if capture_output:
-            if stdout is not None or stderr is not None:
-                raise ValueError("stdout and stderr may not be used with capture_output")
-            stdout = stderr = PIPE
-        words = Text(text, encoding, errors)
-        branch = Branch(
-            plan.words_of(arguments),
-            Execution(plan.branch_request(arguments, publish), stdin, stdout, stderr, self._source),
-            words,
+        return make_branch(
+            self._source,
+            *(arguments, publish, input, stdin, stdout, stderr),
+            capture_output=capture_output,
+            words=Text(text, encoding, errors),
         )
-        branch.begin(words.encoded(input))
-        return branch
 
     def run(
         self,

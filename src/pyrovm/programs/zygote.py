@@ -18,6 +18,7 @@ import select
 from pyrovm.errors import PyrovmError
 from pyrovm.host import libc, signals
 from pyrovm.programs import wire
+from pyrovm.programs.living import Live
 from pyrovm.programs.resting import Template
 from pyrovm.programs.session import Session, failure, receive_descriptors, take_streams
 from pyrovm.programs.spare import Spares
@@ -155,14 +156,16 @@ def perform(request: wire.Fields, session: Session, prepared: Prepared) -> None:
         folders=[(share.guest, share.read_only) for share in outside.shares],
     )
     libos = request["libos"][0]
-    if "ready" not in request:
+    if "ready" not in request and "live" not in request:
         run(program, libos, prepare=outside.attach, ended=session.finish, prepared=prepared)
         return
-    template = Template(session, request, outside, saved)
+    branched: Live | Template = Live(session, outside)
+    if "ready" in request:
+        branched = Template(session, request, outside, saved)
     run(
         *(program, libos),
-        prepare=template.attach,
-        paused=template.paused,
+        prepare=branched.attach,
+        paused=branched.paused,
         ended=session.finish,
         prepared=saved or prepared,
     )

@@ -78,7 +78,7 @@ def write_machine(
     boot.ram_size = len(view)
     boot.libos_file_size = header.data_end
     boot.page_table_gpa = made.cr3
-    boot.generation = 1
+    boot.generation = abi.PV_GENERATION_FIRST
     return boot, made
 
 

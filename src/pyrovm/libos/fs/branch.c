@@ -16,7 +16,7 @@ struct branch_file {
 };
 
 static struct waitq watchers = WAITQ_INIT(watchers);
-static u32 generation; /* that the library OS knows of */
+static u32 generation = PV_GENERATION_FIRST; /* that the library OS knows of */
 
 void branch_check(void)
 {
@@ -24,11 +24,9 @@ void branch_check(void)
 
 	if (likely(now == generation))
 		return;
-	if (generation) {
-		host_sources_rearm(); /* whoever was asked before knows nothing of us */
-		waitq_wake(&watchers, ~0u);
-	}
 	generation = now;
+	host_sources_rearm(); /* whoever was asked before knows nothing of us */
+	waitq_wake(&watchers, ~0u);
 }
 
 static bool is_news(const struct branch_file *b)
