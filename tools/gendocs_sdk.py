@@ -39,6 +39,12 @@ PROGRAM_NAMES = {
     "Function": "function",
     "FunctionError": "errors",
     "FunctionTimeout": "errors",
+    "start": "live",
+    "Running": "live",
+    "Template": "template",
+    "Branch": "branches",
+    "AsyncTemplate": "template_async",
+    "TemplateError": "template",
 }
 INHERITED = {"MicroVM": ("MicroVMBase", "_base")}  # shown with the class that has it
 DEFINITIONS = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
