@@ -118,6 +118,20 @@ def test_a_restored_guest_may_stay_paused_and_be_saved_again(vm, tmp_path):
         assert number(again, "s") == 1
 
 
+def test_a_restored_guest_gets_another_disk_before_it_goes_on(vm, tmp_path):
+    snapshot = vm.snapshot(tmp_path / "state")
+    data = (tmp_path / "disk").read_bytes()
+    (tmp_path / "other").write_bytes(data.replace(b"sector", b"SECTOR"))
+    with MicroVM.restore(snapshot, resume=False) as again:
+        again.set_drive("disk", path=tmp_path / "other")
+        again.resume()
+        assert ask(again, "d") == "SECTOR 0"
+        second = again.snapshot(tmp_path / "second")
+    with MicroVM.restore(second) as again:
+        assert ask(again, "d") == "SECTOR 1", "the other one is the one that was saved"
+    assert ask(vm, "d") == "sector 0"
+
+
 def test_a_request_that_waits_for_a_limit_waits_in_the_copy_too(kernel, tmp_path):
     kernel_guest.write_disk(tmp_path / "disk")
     limit = {"ops": {"size": 1, "refill_time": 1500}}
