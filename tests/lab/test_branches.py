@@ -2,18 +2,18 @@
 
 import pytest
 
-OWN = {
+
+def unharmed(name):
+    return {"disk": f"was here {name} ", "memory": "unharmed"}
+
+
+WORKS = unharmed("clone") | {
     "net": 0,
     "own disk": "1",
     "vsock": "anybody?",
-    "memory": "unharmed",
     "counts on": "0",
     "clock": True,
 }
-
-
-def works(name):
-    return OWN | {"disk": f"was here {name} "}
 
 
 @pytest.mark.parametrize("kernel", ["cloud", "lean"])
@@ -28,17 +28,18 @@ def test_a_busy_linux_guest_goes_on_in_clones_and_by_itself(scenario, request, k
     assert snapshot["state"] == "written", snapshot
 
     assert "clones of this machine read its file" in found["resume of a base"]
-    assert found["clones"] == [works("clone 0"), works("clone 1")]
+    assert found["clone"] == WORKS
+    assert found["other clone"] == unharmed("other")
     if kernel == "lean":  # Debian's kernel does not know of VM generation ids
         assert found["random"] == 2
         assert found["vmgenid"] == "1"
     assert found["complaints"] == []
     assert found["ended"] == [0, 0]
 
-    assert found["source"] == works("source")
+    assert found["source"] == unharmed("source")
     assert found["source is later"] == "later"
     assert found["connection after all"] == "still here"
     assert found["complaints of the source"] == []
 
-    assert found["restored"] == works("restored")
+    assert found["restored"] == unharmed("restored")
     assert found["not later"] == 1

@@ -55,21 +55,29 @@ def echoed(vm, text):
         return connection.recv(64).decode()
 
 
-def works(vm, number):
-    """What works, by device; each clone does something else."""
-    found = {"net": vm.attempt(f"ping -c 2 -W 10 {HOST} >/dev/null")[0]}
+def unharmed(vm, number):
+    """What is its own, and still as it was."""
     vm.run(f"echo {number} >/w/own; sync; echo 3 >/proc/sys/vm/drop_caches")
-    found["disk"] = vm.run("cat /w/before /w/own | tr '\\n' ' '")
-    found["own disk"] = vm.run(
-        "dd if=/dev/urandom of=/w/junk bs=1M count=2 2>/dev/null; sync; "
-        "echo 3 >/proc/sys/vm/drop_caches; md5sum /w/junk | wc -l"
-    )
-    found["vsock"] = echoed(vm, b"anybody?")
+    found = {"disk": vm.run("cat /w/before /w/own | tr '\\n' ' '")}
     found["memory"] = vm.run("md5sum -c /dev/shm/sums >/dev/null && echo unharmed")
-    found["counts on"] = vm.run("a=$(cat /tmp/n); sleep 1; [ $(cat /tmp/n) -gt $a ]; echo $?")
-    before, now, after = time.time(), float(vm.run("date +%s")), time.time()
-    found["clock"] = before - 2 <= now <= after + 2
     return found
+
+
+def works(vm, number):
+    """What works, by device."""
+    found = unharmed(vm, number)
+    found["net"] = vm.attempt(f"ping -c 2 -W 10 {HOST} >/dev/null")[0]
+    vm.run("dd if=/dev/urandom of=/w/junk bs=1M count=2 2>/dev/null; sync")
+    found["own disk"] = vm.run("echo 3 >/proc/sys/vm/drop_caches; md5sum /w/junk | wc -l")
+    found["vsock"] = echoed(vm, b"anybody?")
+    found["counts on"] = vm.run("a=$(cat /tmp/n); sleep 1; [ $(cat /tmp/n) -gt $a ]; echo $?")
+    found["clock"] = abs(ahead(vm) - ahead_at_first) < 4
+    return found
+
+
+def ahead(vm):
+    """By how many seconds its clock is ahead of ours: an emulated one is not exact."""
+    return float(vm.run("date +%s")) - time.time()
 
 
 step("boot")
@@ -87,6 +95,7 @@ vm = Guest(
     balloon=Balloon(deflate_on_oom=False),
 )
 vm.boot()
+ahead_at_first = ahead(vm)
 vm.run("mkdir /t /w; mount -t ext4 -o ro /dev/vda /t; mount -t devtmpfs dev /t/dev")
 vm.run("mount -t ext4 /dev/vdb /w; echo was here >/w/before; sync")
 vm.run(f"ip addr add {PEER}/24 dev eth0; ip link set eth0 up")
@@ -127,10 +136,9 @@ try:
     vm.resume()
 except MicroVMError as error:
     report["resume of a base"] = str(error)
-report["clones"] = []
-for number, clone in enumerate(clones):
-    step(f"clone {number}")
-    report["clones"].append(works(clone, f"clone {number}"))
+step("clones")
+report["clone"] = works(clones[0], "clone")
+report["other clone"] = unharmed(clones[1], "other")
 report["random"] = len({clone.run("head -c 8 /dev/urandom | md5sum") for clone in clones})
 report["vmgenid"] = clones[0].run("dmesg | grep -c 'crng reseeded due to virtual machine fork'; :")
 report["complaints"] = clones[0].complaints()
@@ -141,7 +149,7 @@ for clone in clones:
 # --------------------------------------------------------------- the source, as if nothing was
 step("source")
 vm.resume()
-report["source"] = works(vm, "source")
+report["source"] = unharmed(vm, "source")
 report["source is later"] = vm.run("cat /dev/shm/later")
 connection.sendall(b"still here")
 report["connection after all"] = connection.recv(64).decode()
@@ -152,7 +160,7 @@ vm.close()
 step("restore")
 again = Guest.restore("/tmp/live", vsock=Vsock(path="/tmp/again.sock"))
 with again:
-    report["restored"] = works(again, "restored")
+    report["restored"] = unharmed(again, "restored")
     report["not later"] = again.attempt("cat /dev/shm/later >/dev/null 2>&1")[0]
 
 print(json.dumps(report))
