@@ -407,6 +407,9 @@ Sorted: apple fig pear
 Without folders: .*/etc/shadow: No such file or directory
 It was ended after a second
 """,
+    "templates": r"""(\[\d+, \d+, \d+\] +mean +\d+\.\d\d, deviation +\d+\.\d\d
+){20}20 VMs, \d+\.\d ms each
+""",
     "untrusted": """\
 average: 3.0
 spread: 5.0

@@ -10,6 +10,12 @@ from tests.kvm import test_run_from_python
 
 ROOT = Path(__file__).resolve().parents[2]
 SAYS = {
+    "clones": r"""clone 0: (\d+ words since the boot)
+clone 1: \1
+clone 2: \1
+from the snapshot: \1
+the source: \1
+""",
     "console": r"""This is Linux 6\.\S+ with 2 processors\. What is your name\?
 Hello, microVM!
 It ended with status 0
