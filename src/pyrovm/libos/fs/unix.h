@@ -47,8 +47,15 @@ static inline struct unix_socket *unix_of(struct file *f)
 bool unix_is_full(const struct unix_socket *s);
 /* Tell all that send to s that something has changed. */
 void unix_wake_senders(struct unix_socket *s);
-long unix_find(const u8 *address, u32 length, struct unix_socket **found);
 void unix_packet_destroy(struct unix_packet *p);
+
+/* unix_name.c */
+extern struct list unix_sockets; /* all of them */
+long unix_find(const u8 *address, u32 length, struct unix_socket **found);
+long unix_bind(struct file *f, const u8 *address, u32 length);
+long unix_name(struct file *f, bool of_peer, u8 *address, u32 *length);
+long unix_setopt(struct file *f, int level, int name, const void *value, u32 length);
+long unix_getopt(struct file *f, int level, int name, void *value, u32 *length);
 
 /* unix_message.c */
 long unix_send(struct file *f, struct message *m);
