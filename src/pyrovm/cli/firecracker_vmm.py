@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 CLOCK_MONOTONIC = 1
 SWITCH_INTERVAL = 100e-6  # seconds
 QUIET = 0.003  # seconds without a request, then memory is prepared for the start
+IDLE = 0.02  # seconds without a word about booting, then what a snapshot's load needs is imported
 NS_PER_US = 1000
 FAILED = "Failed to build MicroVM from Json: "
 PARSE_FAILED = f"{FAILED}Configuration for VMM from one single json failed: "
@@ -198,6 +199,13 @@ class Vmm:
             self.assembler.prepare()
         if self._quiet is not None and self._is_configuring():
             self._quiet.arm(QUIET)
+        self.loop.timer(self._preload_for_load).arm(IDLE)
+
+    def _preload_for_load(self) -> None:
+        from pyrovm.machine.preload import MODULES_OF_A_LOAD, preload
+
+        if self._controller is None or self._controller.may_load:
+            preload(self.loop, lambda: None, MODULES_OF_A_LOAD)
 
     def _handle(self, request: Request) -> bytes:
         if self._routes is None:

@@ -124,6 +124,11 @@ class Controller:
             raise Fault(NOT_BEFORE_START)
         return self._machine
 
+    @property
+    def may_load(self) -> bool:
+        """Whether a snapshot may still be loaded."""
+        return self._machine is None and not self._boot_path_taken
+
     def _not_started(self) -> None:
         if self._machine is not None:
             raise Fault(NOT_AFTER_START)
@@ -361,7 +366,7 @@ class Controller:
     def load_snapshot(self, params: SnapshotLoadParams) -> None:
         """``PUT /snapshot/load``: once it is tried in earnest, a failure ends the process."""
         self._not_started()
-        if self._boot_path_taken:
+        if not self.may_load:
             raise Fault(f"{LOAD_SNAPSHOT}{LOAD_AFTER_CONFIGURATION}")
         began = monotonic_ns()
         try:

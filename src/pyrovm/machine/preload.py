@@ -12,7 +12,7 @@ from sys import modules
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from pyrovm.machine.loop import EventLoop
 
@@ -31,13 +31,21 @@ MODULES = (
     "pyrovm.machine.assembly",
     "pyrovm.machine.controller_running",
 )
+# What the load of a snapshot needs besides, for a VMM that nobody has begun to configure.
+MODULES_OF_A_LOAD = (
+    "pyrovm.config.snapshot",
+    "pyrovm.snapshot.state",
+    "pyrovm.snapshot.memory",
+    "pyrovm.machine.restoring",
+    "pyrovm.machine.loading",
+)
 
 
-def preload(loop: EventLoop, finish: Callable[[], object]) -> None:
-    """Import :data:`MODULES` in the loop, one a turn, then call ``finish``."""
+def preload(loop: EventLoop, finish: Callable[[], object], names: Sequence[str] = MODULES) -> None:
+    """Import modules in the loop, one a turn, then call ``finish``."""
     from importlib import import_module
 
-    waiting = [name for name in reversed(MODULES) if name not in modules]
+    waiting = [name for name in reversed(names) if name not in modules]
 
     def step() -> None:
         if not waiting:

@@ -360,3 +360,32 @@ def test_only_what_opens_the_socket_is_imported_before_it_is_open(tmp_path):
     modules = set(next(line for line in done.stdout.splitlines() if "modules" in line).split()[1:])
     assert {name for name in modules if name.startswith("pyrovm")} == EAGER
     assert modules & HEAVY == set()
+
+
+@pytest.mark.parametrize("configured", [False, True])
+def test_an_idle_vmm_gets_ready_for_a_load_as_well_until_it_is_configured(tmp_path, configured):
+    code = (
+        "import sys\n"
+        f"sys.path.insert(0, {os.path.abspath('src')!r})\n"
+        "from pyrovm.cli import firecracker as f, firecracker_vmm as v\n"
+        "def run(self):\n"
+        "    from pyrovm.config.entropy import EntropyConfig\n"
+        f"    if {configured}:\n"
+        "        self.controller.set_entropy(EntropyConfig())\n"
+        "    for _ in range(200):\n"
+        "        self.loop.run_once(0.005)\n"
+        "    print('modules', *sys.modules)\n"
+        "    return 0\n"
+        "v.Vmm.run = run\n"
+        f"sys.exit(f.main(['--api-sock', {str(tmp_path / 'api.sock')!r}]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=True,
+    )
+    modules = next(line for line in done.stdout.splitlines() if "modules" in line).split()
+    assert "pyrovm.machine.assembly" in modules
+    assert ("pyrovm.machine.loading" in modules) is not configured
