@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 MADV_POPULATE_WRITE = 23  # since Linux 5.14
 # Memory that the host gives ahead, in bytes: what every program needs, and what those of large
 # images need at least (an image with an interpreter has tens of megabytes).
-FOR_ALL, FOR_LARGE = 256 << 10, 4 << 20
+FOR_ALL, FOR_LARGE = 64 << 10, 4 << 20
 LARGE_IMAGE = 8 << 20
 
 
