@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from pyrovm.bench import machine, questions, words
@@ -29,23 +30,43 @@ class Runner:
         self.failed: list[str] = []
         self._quick = quick
         self._peers = peers
+        self._lock = threading.Lock()
         self._answers: dict[str, Answer] = {}
         self._seconds: dict[str, float] = {}
 
-    def measure(self, asked: Sequence[Question]) -> Results:
-        """Those that need the machine for themselves first, then the others two at a time."""
+    def measure(
+        self, asked: Sequence[Question], keep: Callable[[Results], None] | None = None
+    ) -> Results:
+        """Those that need the machine for themselves first, then the others two at a time.
+
+        Args:
+            keep: is given what there is after each answer, so that it is not lost.
+        """
         about = machine.about()
         begin = time.monotonic()
+
+        def ask(question: Question) -> None:
+            self._ask(question)
+            if keep:
+                with self._lock:
+                    keep(self._results(about, asked))
+
         for question in asked:
             if question.alone:
-                self._ask(question)
+                ask(question)
         with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
-            list(pool.map(self._ask, [each for each in asked if not each.alone]))
-        answers = {each.name: self._answers[each.name] for each in asked}
-        run = Run(about, self._seconds, self._quick)
-        results = Results.of(run, questions.topics(asked), answers)
+            list(pool.map(ask, [each for each in asked if not each.alone]))
+        results = self._results(about, asked)
         self._sum_up(results, time.monotonic() - begin)
         return results
+
+    def _results(self, about: dict[str, str], asked: Sequence[Question]) -> Results:
+        """Of the questions that have been answered so far."""
+        seconds = dict(self._seconds)
+        answered = [each for each in asked if each.name in seconds]
+        answers = {each.name: self._answers[each.name] for each in answered}
+        run = Run(about, seconds, self._quick)
+        return Results.of(run, questions.topics(answered), answers)
 
     def _ask(self, question: Question) -> None:
         """Answer one; a failure is shown, and remembered."""
@@ -60,8 +81,8 @@ class Runner:
             self.failed.append(name)
             answer = Answer(skipped=["all of it: the measurement failed"])
             self.board.write(f"\n{name}: failed\n{traceback.format_exc()}")
-        self._seconds[name] = round(time.monotonic() - begin, 1)
         self._answers[name] = answer
+        self._seconds[name] = round(time.monotonic() - begin, 1)
         self.board.done(name)
         lines = [f"\n{name}, {self._seconds[name]:.0f} s"]
         if answer.figures:

@@ -31,13 +31,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         from pyrovm.bench import plots
 
         plots.require()  # before anything is measured
-    before = _read(options.json) if options.json and options.question else None
+    before = _read(options.json) if options.json else None
+    order = [*questions.TOPICS, *questions.ALL]
+
+    def keep(found: Results) -> None:
+        if options.json:
+            whole = found if before is None else before.merged(found, order)
+            _write(options.json, whole)
+
     runner = Runner(quick=options.quick, peers=_peers(options.peers))
-    results = runner.measure(questions.chosen(options.question))
+    results = runner.measure(questions.chosen(options.question), keep)
     if options.json:
-        if before is not None:
-            results = before.merged(results, [*questions.TOPICS, *questions.ALL])
-        options.json.write_text(results.dumps())
+        if before is not None and options.question:
+            results = before.merged(results, order)
+        _write(options.json, results)  # of a run of everything nothing older remains
     if options.plots:
         for path in plots.write(results, options.plots):
             runner.board.write(f"plotted: {path}")
@@ -71,6 +78,12 @@ def _read(path: Path) -> Results | None:
         return None
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
+
+
+def _write(path: Path, results: Results) -> None:
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(results.dumps())
+    part.rename(path)
 
 
 def _peers(text: str | None) -> frozenset[str] | None:

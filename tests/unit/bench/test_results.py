@@ -4,8 +4,11 @@ import json
 
 import pytest
 
+from pyrovm.bench import runner
 from pyrovm.bench.figures import Answer, Bars, Curve, Detail, Figure, Sample
+from pyrovm.bench.questions import Question
 from pyrovm.bench.results import Results, Run, Skipped, Topic
+from pyrovm.bench.runner import Runner
 from pyrovm.errors import ConfigError
 
 
@@ -78,3 +81,20 @@ def test_a_question_asked_alone_stays_with_the_others_of_its_topic():
 def test_a_file_of_something_else_is_refused(text):
     with pytest.raises(ConfigError, match="pyrovm bench"):
         Results.loads(text)
+
+
+def test_what_was_answered_is_kept_after_each_answer(monkeypatch):
+    def breaks(terms):
+        raise RuntimeError("as a test")
+
+    asked = [
+        Question("one", runner, lambda terms: answer("one", 1.0), 5, alone=True),
+        Question("two", runner, breaks, 5, alone=False),
+    ]
+    monkeypatch.setattr(runner.machine, "about", dict)
+    monkeypatch.setattr(runner.questions, "topics", lambda asked: [])
+    kept = []
+    found = Runner().measure(asked, kept.append)
+    assert [[*results.runs[0].seconds] for results in kept] == [["one"], ["one", "two"]]
+    assert found == kept[-1]
+    assert Skipped("two", "all of it: the measurement failed") in found.skipped
