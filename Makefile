@@ -5,6 +5,7 @@
 PYTHON ?= python3
 PYTEST_ARGS ?=
 SECONDS_PER_TARGET ?= 60
+SOAK_ARGS ?=
 
 VENV := .venv/bin
 PIP = $(VENV)/python -m pip install -qq --disable-pip-version-check
@@ -19,7 +20,7 @@ PACKAGES_BENCH := $(PACKAGES_IMAGE) wrk crun runc bubblewrap
 PACKAGES_LAB := qemu-system-x86 e2fsprogs busybox-static util-linux socat iperf3 curl iproute2
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-linux test test-unit test-kvm test-lab lint format bench conformance fuzz clean
+.PHONY: help run run-linux test test-unit test-kvm test-lab lint format bench conformance fuzz soak clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +66,11 @@ conformance: $(STAMPS)/packages-image $(STAMPS)/venv ## suites of others, native
 
 fuzz: $(STAMPS)/venv ## every fuzz target for SECONDS_PER_TARGET
 	@$(VENV)/python fuzz/run.py all --seconds $(SECONDS_PER_TARGET)
+
+# A shell's own SECONDS, which counts, is not in the environment: this is only who gives it to make.
+soak: SECONDS ?= 600
+soak: $(STAMPS)/packages-image $(STAMPS)/venv ## clones come and go, processes are killed, for SECONDS (600); nothing may grow or be left
+	@$(VENV)/python -m tests.soak --seconds $(SECONDS) $(SOAK_ARGS)
 
 clean: ## remove what was made here; images and kernels stay (pyrovm lab clean, pyrovm kernel remove)
 	@rm -rf .venv .cache build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -97,7 +97,7 @@ class Child:
         try:
             report: dict[str, Any] = json.loads(self._said)
         except ValueError:
-            report = {"error": "its process has ended at once"}
+            report = {"error": "its process has ended without a report"}
         return report
 
     def close(self) -> None:
