@@ -221,6 +221,9 @@ class Smp:
         except Exception as error:  # the one handler at the top of this thread
             self._error = error
         self.interrupt_all()
+        # What arrives from now on ends with this thread: the process may end before this thread has
+        # time again, and no longer knows then what to do about signals.
+        signals.block((KICK_SIGNAL,))
         thread.has_ended.release()
         thread.may_go.acquire()  # until nobody can signal it any more
 
