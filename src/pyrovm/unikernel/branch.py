@@ -119,6 +119,11 @@ class Rest:
         with_tsc = vm.boot.engine == abi.PV_ENGINE_HARDWARE
         self.cpus = [CpuState.read(cpu.vcpu, with_tsc=with_tsc) for cpu in vm.cpus]
 
+    @property
+    def ticking(self) -> int:
+        """Which vCPUs have asked for ticks, a bit for each."""
+        return self._waiting.ticking
+
     def detach(self) -> None:
         """Give KVM's side back; signals are noted and told when it goes on."""
         self._waiting.rest()
@@ -159,7 +164,7 @@ class Rest:
         elif set_back > 0:
             boot.monotonic_base_ns -= set_back
             boot.clock_sequence += 2
-        self._waiting.tell(abi.PV_PENDING_BRANCH)
+        self._waiting.go_on(abi.PV_PENDING_BRANCH)
 
     def use_huge_pages(self) -> None:
         """Put what is there in pages of 2 MiB where a good part of one is used: a fork copies one

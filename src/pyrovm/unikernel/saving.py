@@ -41,7 +41,7 @@ def save(
     # What the guest's clock says at most: it began with the host's.
     run_ns = max(rest.since_ns - vm.boot.monotonic_base_ns, 0)
     clock = rest.since_ns + run_ns // CLOCK_SLACK_PART + CLOCK_SLACK_NS
-    process |= {"monotonic_ns": clock, "started": sorted(vm.started)}
+    process |= {"monotonic_ns": clock, "started": sorted(vm.started), "ticking": rest.ticking}
     layout = Layout([(0, vm.ram.size)])
     source = memory.Source(vm.ram.view, vm.ram.address, 0)
     file = memory.prepare_full(os.path.join(folder, MEMORY), vm.ram.size, [source])
@@ -165,6 +165,7 @@ class Saved:
             HostError: there are no descriptors left.
         """
         try:
+            calls.waiting.set_ticking(int(self._process["ticking"]))
             outside.restore(calls, self._process)
         except (KeyError, TypeError, ValueError) as error:
             raise SnapshotError(f"{self._state.path}: section process: {error}") from None

@@ -59,6 +59,11 @@ class SharedWaiting(Waiting):
         if self.threads:
             self.threads[0].stop_all()
 
+    @property
+    def ticking(self) -> int:
+        """Which vCPUs are interrupted by ticks, a bit for each."""
+        return self._ticking
+
     def set_ticking(self, mask: int) -> None:
         """Interrupt these vCPUs, a bit for each, every PV_TICK_NS."""
         self._ticking = mask

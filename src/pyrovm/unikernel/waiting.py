@@ -95,16 +95,22 @@ class Waiting:
         wanted, self._wants_pause = self._wants_pause, False
         return wanted
 
-    def tell(self, pending: int) -> None:
-        """Tell the guest these PV_PENDING bits before its program goes on."""
+    def go_on(self, pending: int) -> None:
+        """The guest runs again: tell it these PV_PENDING bits, and have the ticks that it wants."""
         self.pending |= pending
         self._page[1] = 1
+        self._set_timer()
 
     def take_pending(self) -> tuple[int, int]:
         """What to tell the guest, once: PV_PENDING bits, and a mask of signals."""
         pending, signals = self.pending, self.signals
         self.pending = self.signals = 0
         return pending, signals
+
+    @property
+    def ticking(self) -> int:
+        """Which vCPUs are interrupted by ticks, a bit for each."""
+        return int(self._is_ticking)
 
     def set_ticking(self, mask: int) -> None:
         """Start or stop (0) the ticks of PV_TICK_NS."""
@@ -135,10 +141,9 @@ class Waiting:
     def attach(self, run_page: memoryview) -> None:
         """Interrupt another vCPU from now on."""
         self._page = run_page
-        self._set_timer()
 
     def branch(self) -> None:
-        """In a forked process: have an epoll, a pipe and a timer of our own.
+        """In a forked process: have an epoll and a pipe of our own.
 
         What was waited for is forgotten; the guest asks again (PV_PENDING_BRANCH).
         """
@@ -150,7 +155,6 @@ class Waiting:
         self._epoll.register(self._wake_in, POLLIN)
         self._ready.clear()
         self._deadline = 0.0
-        self._set_timer()
 
     # --------------------------------------------------------------------------------- handles
 
