@@ -1,7 +1,10 @@
 import pytest
 
 from pyrovm.bench import halting, questions
+from pyrovm.bench.figures import Answer, Sample
 from pyrovm.bench.guests import RESETS, STAYS, TICKS, elf, init_code
+from pyrovm.bench.peers import PROCESS
+from pyrovm.bench.questions import process_start, restore
 from pyrovm.bench.questions.classic import COLUMNS, table
 from pyrovm.bench.questions.exits import purpose, side_by_side
 from pyrovm.bench.questions.start import imports_table, parse_imports
@@ -125,3 +128,40 @@ def test_the_busy_guest_goes_round_its_memory():
     again = back + 2 + 3  # behind the new line
     assert code[again] == 0xEB  # jmp
     assert again + 2 + code[again + 1] - 256 == begin
+
+
+def test_a_restore_is_compared_at_one_size_and_its_growth_with_itself():
+    found = Answer()
+    ours = {128: 33.0, 512: 33.2, 2048: 34.1}
+    times = {
+        "pyrovm": {mib: {"entry": [ms], "hypercall": [ms + 3]} for mib, ms in ours.items()},
+        "QEMU microvm": {512: {"entry": [125.0], "hypercall": [360.0]}},
+    }
+    restore._figures(found, times, "lean")
+    entry, hypercall, growth = found.figures
+    assert (entry.ratio, entry.is_met) == (pytest.approx(33.2 / 125), True)
+    assert hypercall.is_met is None
+    assert (growth.ratio, growth.is_met) == (pytest.approx(34.1 / 33.0), True)
+    (curve,) = found.curves
+    assert curve.lines["pyrovm"] == [(128, 33.0), (512, 33.2), (2048, 34.1)]
+    assert curve.lines["QEMU microvm"] == [(512, 125.0)]
+
+
+def test_a_restore_without_a_peer_has_no_ratio():
+    found = Answer()
+    times = {"pyrovm": {mib: {"entry": [1.0], "hypercall": [2.0]} for mib in (512, 1024)}}
+    restore._figures(found, times, "lean")
+    assert found.figures[0].is_met is None
+
+
+def test_the_speed_of_starts_is_shown_for_each_way_ours_first():
+    found = Answer()
+    ways = [process_start.OURS, process_start.BY_LAUNCHER, process_start.OURS_FROM_PYTHON]
+    theirs = [PROCESS, f"{PROCESS}, from Python", "crun"]
+    samples = {name: Sample.of([float(at)]) for at, name in enumerate([*ways, *theirs], 1)}
+    process_start._compare(found, samples, theirs)
+    cold, launched, _ = found.figures
+    assert (cold.peer_name, [*cold.others]) == (PROCESS, ["crun"])
+    assert launched.ratio == 2.0
+    (bars,) = found.bars
+    assert [*bars.values] == [*ways, *theirs]
