@@ -91,7 +91,12 @@ def parse_meminfo(text: str) -> dict[str, int]:
     return {name: int(kib) for name, kib in re.findall(r"^(\w+): +(\d+) kB$", text, re.M)}
 
 
-def kernel_kib() -> int:
-    """What the kernel uses for itself, without caches of files."""
+def kernel_parts() -> dict[str, int]:
+    """What the kernel uses for itself, without caches of files: KiB by /proc/meminfo's names."""
     found = parse_meminfo(Path("/proc/meminfo").read_text())
-    return sum(found.get(name, 0) for name in _KERNELS)
+    return {name: found.get(name, 0) for name in _KERNELS}
+
+
+def kernel_kib() -> int:
+    """The sum of :func:`kernel_parts`."""
+    return sum(kernel_parts().values())

@@ -28,11 +28,12 @@ from pathlib import Path
 import pyrovm
 from pyrovm.bench import programs
 from pyrovm.bench.containers import Container
-from pyrovm.bench.figures import Answer, Bars, Curve, Figure, Sample
+from pyrovm.bench.figures import Answer, Bars, Curve, Detail, Figure, Sample
 from pyrovm.bench.many import SAID, THREADS, at_once
 from pyrovm.bench.peers import CONTAINERS, PROCESS, usable
-from pyrovm.bench.smaps import family, kernel_kib, parse_meminfo, sizes
+from pyrovm.bench.smaps import family, kernel_parts, parse_meminfo, sizes
 from pyrovm.bench.terms import Terms
+from pyrovm.bench.words import number
 
 QUESTION = "density"
 CLONES, STEP = 1000, 100
@@ -115,12 +116,12 @@ Each = dict[str, tuple[float, float]]  # p50 and tail
 def _alive(terms: Terms, found: Answer) -> tuple[Lines, Each]:
     count, step = (CLONES, STEP) if not terms.quick else (40, 10)
     with _clones([programs.compiled("branch")]) as clones:
-        before, kernel, others = used_kib(), kernel_kib(), {*family(os.getpid())}
+        before, kernel, others = used_kib(), kernel_parts(), {*family(os.getpid())}
         curve: list[tuple[float, float]] = []
         for alive in range(step, count + 1, step):
             terms.show(f"{alive} of {count} clones")
             curve.append((alive, step / clones.add(step)))
-        used, kernels = used_kib() - before, kernel_kib() - kernel
+        used, kernels = used_kib() - before, kernel_parts()
         pids = [pid for pid in family(os.getpid()) if pid not in others]
         if len(pids) < count:
             raise RuntimeError(f"{len(pids)} processes of {count} clones")
@@ -160,10 +161,14 @@ def _alive(terms: Terms, found: Answer) -> tuple[Lines, Each]:
             Sample.of([used / 2**20]),
             target=TOTAL_GIB,
             absolute=True,
-            note=f"the kernel's own: {kernels / count:.0f} KiB for each",
             headline=f"{count} clones, of the machine's memory",
         ),
     ]
+    parts = {name: (kernels[name] - kib) / count for name, kib in kernel.items()}
+    rows = [[name, number(round(kib, 1))] for name, kib in parts.items()]
+    rows.append(["all", number(round(sum(parts.values()), 1))])
+    title = "The kernel's own memory for each clone, by /proc/meminfo"
+    found.details.append(Detail(QUESTION, title, ["", "KiB"], rows))
     sample = Sample.of(private for private, _ in each)
     name = "pyrovm: clones of a template"
     return {name: curve}, {name: (sample.median, sample.p99)}
