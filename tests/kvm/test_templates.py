@@ -8,6 +8,7 @@ import math
 import os
 import random
 import re
+import resource
 import select
 import shutil
 import signal
@@ -697,6 +698,32 @@ def test_a_hundred_at_once(pool):
         for n, branch in enumerate(branches):
             assert branch.wait(PATIENCE).stdout == b"%d\n" % (n * n)
         assert len({branch.generation for branch in branches}) == 100
+
+
+def test_at_the_limit_of_descriptors_there_is_an_error_and_no_harm():
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with bash("echo ready > /dev/pyrovm; read -r x; echo got $x") as template:
+        ours, theirs = os.pipe()
+        there = len(os.listdir("/proc/self/fd"))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (there + 20, before[1]))
+        branches = []
+
+        def fork_on():
+            while True:
+                branches.append(template.fork(stdin=ours, stdout=subprocess.PIPE))
+
+        try:
+            with pytest.raises(HostError, match=r"A branch cannot be made: .*descriptor"):
+                fork_on()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        assert branches
+        os.close(ours)
+        os.write(theirs, b"line\n" * len(branches))
+        os.close(theirs)
+        assert {branch.wait(PATIENCE).stdout for branch in branches} == {b"got line\n"}
+        assert output(template, input="more\n") == "got more\n"
+        assert len(os.listdir("/proc/self/fd")) == there - 2
 
 
 def test_a_branch_outlives_its_template_and_can_be_waited_for_in_parts():

@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     create.set_defaults(do=_create)
     add = create.add_argument
-    add("name", metavar="NAME")
+    add("name", metavar="NAME", help="how to call the template")
     add(
         "--ready",
         metavar="WHEN",
@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--timeout", metavar="S", type=float, default=READY_S, help="seconds (default 60)")
     add("--memory", metavar="SIZE", default="512M", help="of each VM (default 512M)")
     add("--cpus", metavar="N", type=int, default=1, help="of each VM (default 1)")
-    add("-e", "--env", metavar="NAME=VALUE", action="append", default=[])
+    add("-e", "--env", metavar="NAME=VALUE", action="append", default=[], help="a variable more")
     add("-w", "--workdir", metavar="FOLDER", help="start in this folder of the image")
     add("--allow", metavar="RULE", action="append", default=[], help="what it may connect to")
     add("-p", "--publish", metavar="PORTS", action="append", default=[], help="as for pyrovm run")
@@ -77,10 +77,10 @@ def _parser() -> argparse.ArgumentParser:
     show.set_defaults(do=_list)
     inspect = commands.add_parser("inspect", help="what there is to know about one")
     inspect.set_defaults(do=_inspect)
-    inspect.add_argument("name", metavar="NAME")
+    inspect.add_argument("name", metavar="NAME", help="of the template")
     remove = commands.add_parser("remove", help="remove templates; what runs goes on")
     remove.set_defaults(do=_remove)
-    remove.add_argument("name", metavar="NAME", nargs="+")
+    remove.add_argument("name", metavar="NAME", nargs="+", help="of the templates")
 
     usage = "pyrovm template {} [options] NAME [-- LINE ...]"
     run = commands.add_parser(
@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     fork.set_defaults(do=_fork)
     for each in (run, fork):
-        each.add_argument("name", metavar="NAME")
+        each.add_argument("name", metavar="NAME", help="of the template")
         each.add_argument("--timeout", metavar="S", type=float, help="seconds until it is ended")
     run.add_argument("-p", "--publish", metavar="PORTS", action="append", help="elsewhere")
     fork.add_argument("-n", "--count", metavar="N", type=int, default=1, help="how many (1)")
