@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from pyrovm.bench import plots
 
         plots.require()  # before anything is measured
+    # What starts a VM does so by itself, unless the question is about the launcher.
+    os.environ["PYROVM_LAUNCHER"] = "off"
     before = _read(options.json) if options.json else None
     order = [*questions.TOPICS, *questions.ALL]
 
