@@ -719,9 +719,8 @@ def test_at_the_limit_of_descriptors_there_is_an_error_and_no_harm():
             resource.setrlimit(resource.RLIMIT_NOFILE, before)
         assert branches
         os.close(ours)
-        os.write(theirs, b"line\n" * len(branches))
         os.close(theirs)
-        assert {branch.wait(PATIENCE).stdout for branch in branches} == {b"got line\n"}
+        assert {branch.wait(PATIENCE).stdout for branch in branches} == {b"got\n"}
         assert output(template, input="more\n") == "got more\n"
         assert len(os.listdir("/proc/self/fd")) == there - 2
 
