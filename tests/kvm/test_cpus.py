@@ -168,6 +168,17 @@ def test_the_sdk_gives_cpus():
     assert done.stdout == "2\n"
 
 
+@pyrovm.function(cpus=2)
+def number_of_cpus():
+    import os
+
+    return os.cpu_count()
+
+
+def test_a_function_has_cpus():
+    assert number_of_cpus() == 2
+
+
 def test_unicorn_has_one():
     done = run_vm("true", options=["--cpus", "2", "--engine", "unicorn"])
     assert done.returncode == 125

@@ -203,6 +203,7 @@ def test_arguments_that_cannot_be_passed_are_named():
     ("options", "words"),
     [
         ({"memory": "lots"}, "lots"),
+        ({"cpus": 0}, "cpus: 0"),
         ({"max_result": "-1"}, "-1"),
         ({"requirements": ["-r other.txt"]}, "-r other.txt"),
     ],

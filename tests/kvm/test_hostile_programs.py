@@ -14,6 +14,13 @@ pytestmark = [
 INPUTS = 30_000
 
 
+def test_nor_does_one_on_several_cpus(monkeypatch):
+    monkeypatch.setenv("PYROVM_CACHE", program_guest.environment()["PYROVM_CACHE"])
+    state = storms.storm(INPUTS // 3, seed=30_000, cpus=3)
+    assert not state.findings
+    assert state.tried.total() >= INPUTS // 3
+
+
 def test_no_program_gets_more_out_of_the_vmm_than_an_ending(monkeypatch):
     monkeypatch.setenv("PYROVM_CACHE", program_guest.environment()["PYROVM_CACHE"])
     state = storms.storm(INPUTS, seed=20_000)

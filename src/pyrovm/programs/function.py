@@ -26,6 +26,7 @@ from pyrovm.programs.interpreter import image_with
 from pyrovm.programs.running import cancellable
 from pyrovm.programs.source import Shipment
 from pyrovm.programs.streams import PIPE
+from pyrovm.unikernel.program import check_cpus
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -43,6 +44,7 @@ class Function(Generic[P, R]):
         function: Callable[P, R],
         *,
         memory: int | str,
+        cpus: int,
         timeout: float | None,
         allow: Sequence[str],
         requirements: Sequence[str],
@@ -56,8 +58,9 @@ class Function(Generic[P, R]):
         self._timeout = timeout
         self._requirements = tuple(requirements)
         self._limit = size_mib(max_result) * MIB
-        self._memory, self._allow = memory, allow
+        self._memory, self._cpus, self._allow = memory, cpus, allow
         plan.memory_bytes(memory)
+        check_cpus(cpus)
         self._shipment: Shipment | None = None
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -132,7 +135,7 @@ class Function(Generic[P, R]):
     def _call(self, frame: bytes) -> Call[R]:
         image = image_with(self._requirements)
         words = ["-I", *([] if self._requirements else ["-S"]), "-c", inside()]
-        record = plan.request(image, words, memory=self._memory, allow=self._allow)
+        record = plan.request(image, words, memory=self._memory, cpus=self._cpus, allow=self._allow)
         return Call(self._function.__qualname__, record, frame, self._timeout, self._limit)
 
 
@@ -232,6 +235,7 @@ def function(function: Callable[P, R], /) -> Function[P, R]: ...
 def function(
     *,
     memory: int | str = ...,
+    cpus: int = ...,
     timeout: float | None = ...,
     allow: Sequence[str] = ...,
     requirements: Sequence[str] = ...,
@@ -244,6 +248,7 @@ def function(
     /,
     *,
     memory: int | str = "512M",
+    cpus: int = 1,
     timeout: float | None = None,
     allow: Sequence[str] = (),
     requirements: Sequence[str] = (),
@@ -265,6 +270,7 @@ def function(
 
     Args:
         memory: of the VM; a number counts MiB.
+        cpus: of the VM, 1 to 8, for the function's threads.
         timeout: seconds for a call.
         allow: what it may connect to, as in :func:`pyrovm.run`.
         requirements: packages that it needs, as pip takes them; installed once, into an image.
@@ -274,6 +280,7 @@ def function(
     make = functools.partial(
         Function,
         memory=memory,
+        cpus=cpus,
         timeout=timeout,
         allow=allow,
         requirements=requirements,

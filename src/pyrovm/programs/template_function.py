@@ -29,7 +29,8 @@ class TemplateFunction(Function[P, R]):
         wrapped: Any = getattr(function, "_function", function)  # of @pyrovm.function
         super().__init__(
             wrapped,
-            memory="512M",  # the template has it
+            memory="512M",  # the template has it, and its CPUs
+            cpus=1,
             timeout=timeout,
             allow=(),
             requirements=(),
