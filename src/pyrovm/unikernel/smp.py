@@ -208,11 +208,15 @@ class Smp:
     def _begin(self, thread: CpuThread) -> None:
         thread.has_ended.acquire()
         thread.may_go.acquire()
-        self._running.append(thread)
         signals.block(FOR_THE_FIRST)  # also in the thread that is made now
-        thread.ident = start_new_thread(self._main, (thread,))
-        if get_ident() == self.threads[0].ident:
-            signals.unblock(FOR_THE_FIRST)
+        try:
+            thread.ident = start_new_thread(self._main, (thread,))
+        except RuntimeError as error:
+            raise HostError(f"vCPU {thread.cpu.index} gets no thread: {error}") from None
+        finally:
+            if get_ident() == self.threads[0].ident:
+                signals.unblock(FOR_THE_FIRST)
+        self._running.append(thread)
 
     def _main(self, thread: CpuThread) -> None:
         try:
