@@ -98,6 +98,15 @@ def socket_from(fields: dict[str, Any], bindings: Bindings) -> GuestSocket:
         OSError: there are no descriptors left.
     """
     sock = bindings.open(int(fields["family"]), int(fields["kind"]))
+    try:
+        _fill(sock, fields, bindings)
+    except BaseException:
+        sock.host.close()
+        raise
+    return sock
+
+
+def _fill(sock: GuestSocket, fields: dict[str, Any], bindings: Bindings) -> None:
     for name, kind in PLAIN.items():
         value = fields[name]
         if kind is tuple:
@@ -112,7 +121,6 @@ def socket_from(fields: dict[str, Any], bindings: Bindings) -> GuestSocket:
         bindings.ports[sock.kind].hold(sock.bound, sock.local[1], sock)
         sock.owns_port = True
         sock.published = bindings.policy.published(sock.kind, sock.local[1])
-    return sock
 
 
 def _replace(sock: GuestSocket, made: _socket.socket) -> None:

@@ -164,9 +164,9 @@ class Sockets:
         """
         for fields in saved:
             handle = int(fields["handle"])
-            sock = renewal.socket_from(fields, self._bindings)
-            if not 4 <= handle < abi.PV_HANDLE_MAX or handle in self._sockets:
+            if not abi.PV_LOG < handle < abi.PV_HANDLE_MAX or handle in self._sockets:
                 raise ValueError(f"handle {handle}")
+            sock = renewal.socket_from(fields, self._bindings)
             self._sockets[handle] = sock
             self._calls.restore_handle(
                 handle,
