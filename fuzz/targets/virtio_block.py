@@ -23,6 +23,8 @@ KINDS = (0, 1, 4, 8, 11, 13, 5, 0xFFFF_FFFF)
 class Disk:
     """A disk that checks what it is asked; ``later`` keeps requests until they are drained."""
 
+    is_own = False
+
     def __init__(self, later: bool, faulty: bool) -> None:
         self.size = DISK_SIZE
         self.disk_id = b"fuzz"
