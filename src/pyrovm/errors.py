@@ -23,6 +23,9 @@ _MUSL = {
     98: "Address in use",
 }
 
+# What fork(2) and clone(2) do not say when they answer EAGAIN.
+PROCESS_LIMITS = "limited by RLIMIT_NPROC, a cgroup's pids.max, kernel.threads-max"
+
 
 class PyrovmError(Exception):
     """Whatever pyrovm can explain to its caller in one sentence."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -36,7 +37,10 @@ class Worker:
 
     def __exit__(self, *_):
         self.process.kill()
-        self.process.communicate(timeout=TIMEOUT)
+        self.process.wait(TIMEOUT)
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            with contextlib.suppress(BrokenPipeError):  # a request that it has not read
+                stream.close()
 
     def send(self, **request):
         """Ask it for something; nothing if it is not there any more."""

@@ -134,10 +134,10 @@ class Killer:
     def _after_worker(self):
         """Its own end with it, and the next one finds a clean place."""
         self._worker.__exit__()
-        commands = [pid for pid, role in self.world.processes().items() if role in COMMANDS]
-        for pid in commands:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
+        for pid, role in self.world.processes().items():
+            if role in COMMANDS:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
         wait_until(lambda: not self._strangers(None), self._tell)
         self._replace()
 

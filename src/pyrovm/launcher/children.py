@@ -6,7 +6,7 @@ import _socket
 import os
 from time import time
 
-from pyrovm.errors import HostError
+from pyrovm.errors import PROCESS_LIMITS, HostError
 from pyrovm.host import signals
 from pyrovm.launcher import child, passing
 
@@ -104,7 +104,7 @@ class Children:
                 child.live(theirs.fileno(), self._entries, prepare)
         except OSError as error:
             ours.close()
-            raise HostError.wrap("the launcher cannot fork", error) from None
+            raise HostError.wrap(f"the launcher cannot fork ({PROCESS_LIMITS})", error) from None
         finally:
             signals.exchange_mask(before)
             theirs.close()

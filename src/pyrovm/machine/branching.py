@@ -16,7 +16,15 @@ import select
 import sys
 from time import monotonic, monotonic_ns, time_ns
 
-from pyrovm.errors import ConfigError, HostError, PyrovmError, StateError, Unsupported
+from pyrovm.errors import (
+    PROCESS_LIMITS,
+    ConfigError,
+    HostError,
+    PyrovmError,
+    StateError,
+    Unsupported,
+    os_error,
+)
 from pyrovm.host import signals
 from pyrovm.machine.saving import save_machine
 
@@ -43,6 +51,8 @@ OPEN_MAX = 1 << 20
 READY_S = 60.0  # for all clones of a request, on a busy machine
 REPORT_MAX = 4096
 EXIT_FAILED = 1
+LIMITS = (11, 12, 23, 24)  # EAGAIN, ENOMEM, ENFILE, EMFILE
+NO_THREAD = "can't start new thread"  # Python says no more than that
 KEPT: list[object] = []  # of the source, in its copies: never to be taken apart
 
 
@@ -282,7 +292,9 @@ def _fork(machine: Machine, live: Callable[[Report], int]) -> Child:
     except OSError as error:
         os.close(inner)
         os.close(outer)
-        raise HostError.wrap("A clone's process cannot be forked", error) from None
+        raise HostError.wrap(
+            f"A clone's process cannot be forked ({PROCESS_LIMITS})", error
+        ) from None
     if pid:
         os.close(outer)
         return Child(pid, inner)
@@ -308,14 +320,23 @@ def _live(machine: Machine, pipe: int, live: Callable[[Report], int]) -> NoRetur
         gc.freeze()
         pipe = _leave(machine, pipe)
         status = live(report)
-    except PyrovmError as error:
-        report({"error": str(error)})
-    except BaseException:
-        import traceback
-
-        report({"error": traceback.format_exc()[-REPORT_MAX // 2 :]})
+    except BaseException as error:
+        report({"error": _why(error)})
     finally:
         os._exit(status & 0xFF)
+
+
+def _why(error: BaseException) -> str:
+    """What has ended a forked process, in a sentence; our own mistakes as they are traced."""
+    if isinstance(error, PyrovmError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in LIMITS:
+        return f"The forked process came to a limit: {os_error(error)}"
+    if isinstance(error, RuntimeError) and str(error) == NO_THREAD:
+        return f"The forked process cannot start a thread ({PROCESS_LIMITS}, RLIMIT_AS)"
+    from traceback import format_exception
+
+    return "".join(format_exception(error))[-REPORT_MAX // 2 :]
 
 
 def _leave(machine: Machine, pipe: int) -> int:

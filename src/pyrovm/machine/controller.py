@@ -351,12 +351,14 @@ class Controller:
         machine = self._started()
         if self._make_brancher is None:
             raise Fault(f"{BRANCH}this process makes no branches")
-        if self._brancher is None:
-            self._brancher = self._make_brancher()
         try:
+            if self._brancher is None:
+                self._brancher = self._make_brancher()
             return self._brancher.branch(machine, self.resources, params)
         except PyrovmError as error:
             raise prefixed(BRANCH, error) from None
+        except MemoryError:  # the machine need not pay for its copies
+            raise Fault(f"{BRANCH}Out of memory (RLIMIT_AS, RLIMIT_DATA or the host's)") from None
 
     def branches(self) -> dict[str, Any]:
         """``GET /branch``: what has become of snapshots that were written meanwhile."""

@@ -13,7 +13,7 @@ from struct import Struct
 from time import perf_counter_ns
 
 from pyrovm.abi import kvm as abi
-from pyrovm.errors import HostError, os_error
+from pyrovm.errors import PROCESS_LIMITS, HostError, os_error
 from pyrovm.host import signals
 from pyrovm.virtio.counters import Latency
 
@@ -94,10 +94,20 @@ class VcpuThread:
     # --------------------------------------------------- from the main thread
 
     def start(self) -> None:
-        """Start the thread, parked."""
+        """Start the thread, parked.
+
+        Raises:
+            HostError: there can be no more threads.
+        """
         self._parked.acquire()
+        try:
+            start_new_thread(self._main, ())
+        except RuntimeError:  # which says no more than that
+            self._parked.release()
+            raise HostError(
+                f"vCPU {self.vcpu.index}: its thread cannot start ({PROCESS_LIMITS}, RLIMIT_AS)"
+            ) from None
         self._is_started = True
-        start_new_thread(self._main, ())
 
     def resume(self) -> None:
         """Let a parked vCPU run; nothing if it has ended."""

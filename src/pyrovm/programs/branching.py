@@ -6,7 +6,7 @@ import os
 import traceback
 from time import perf_counter_ns
 
-from pyrovm.errors import HostError, PyrovmError
+from pyrovm.errors import PROCESS_LIMITS, HostError, PyrovmError, os_error
 from pyrovm.host import signals
 from pyrovm.programs import wire
 from pyrovm.programs.session import EX_SOFTWARE, failure, refuse, take_streams
@@ -60,7 +60,9 @@ class Branching:
         except OSError as error:
             self._not_forked()
             if request:
-                refuse(request[0], f"A branch cannot be forked: {error.strerror}")
+                refuse(
+                    request[0], f"A branch cannot be forked ({PROCESS_LIMITS}): {os_error(error)}"
+                )
             return True
         if pid:
             self._forked(pid, is_spare=not request)
@@ -94,6 +96,9 @@ class Branching:
             os._exit(0)
         except (BrokenPipeError, ConnectionResetError, wire.BrokenRecord):
             os._exit(0)  # the caller has lost interest
+        except OSError as error:  # no memory, no descriptors
+            self._session.send(failure("HostError", f"A branch cannot be made: {os_error(error)}"))
+            os._exit(0)
         self._session.send(news)
 
     def _wake(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import _socket
 import os
 
+from pyrovm.errors import PROCESS_LIMITS, os_error
 from pyrovm.host import signals
 from pyrovm.launcher import passing
 from pyrovm.programs import wire
@@ -48,7 +49,7 @@ class Spares:
             if channel is None or not _send(channel, fds):
                 _send(self._fork(), fds)  # if that is gone too, the caller sees its channel closed
         except OSError as error:
-            refuse(fds[0], f"the process of a VM cannot be forked: {error.strerror}")
+            refuse(fds[0], f"A VM's process cannot be forked ({PROCESS_LIMITS}): {os_error(error)}")
 
     def _fork(self) -> _socket.socket:
         channel, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)

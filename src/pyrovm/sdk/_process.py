@@ -6,6 +6,7 @@ breaks and the VMM ends too, so that no microVM outlives the program that asked 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
@@ -18,6 +19,7 @@ ENTRY = (
     "import sys; sys.path.insert(0, {root!r}); from pyrovm.cli.vmm import main; sys.exit(main())"
 )
 PREFIX = "pyrovm-"
+MADE = ("api.sock", "vmm.log", "metrics.json", "vsock.sock", "in", "out", "lifeline")
 
 
 def vmm_command() -> list[str]:
@@ -43,8 +45,12 @@ class Workspace:
         self.log = self.path / "vmm.log"
         self.metrics = self.path / "metrics.json"
         self.vsock = self.path / "vsock.sock"
-        for file in (self.log, self.metrics):
-            file.touch(mode=0o600)
+        try:
+            for file in (self.log, self.metrics):
+                file.touch(mode=0o600)
+        except BaseException:
+            self.remove()
+            raise
 
     def arguments(self, spec_id: str) -> list[str]:
         """The VMM's arguments."""
@@ -82,7 +88,13 @@ class Workspace:
 
     def remove(self) -> None:
         """Delete the folder and all in it."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        for name in MADE:  # without a descriptor: that there are no more may be the reason
+            with contextlib.suppress(OSError):  # not there; what cannot be removed stays
+                (self.path / name).unlink()
+        try:
+            self.path.rmdir()
+        except OSError:  # there is something else in it
+            shutil.rmtree(self.path, ignore_errors=True)
 
 
 def clean_stale(parent: Path) -> None:

@@ -127,25 +127,47 @@ class Ends:
     """Our ends of what leads to a clone, held before it is there: its console and its lifeline."""
 
     def __init__(self, workspace: Workspace) -> None:
+        """Open them.
+
+        Raises:
+            OSError: there are no descriptors left.
+        """
         self._workspace = workspace
-        # Of what we write to also the other end: it can be opened first then.
-        self.lifeline = os.open(workspace.path / "lifeline", os.O_RDWR | os.O_CLOEXEC)
-        self.input = os.open(workspace.path / "in", os.O_RDWR | os.O_CLOEXEC)
-        self.output = os.open(workspace.path / "out", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        self.lifeline = self.input = self.output = -1
+        try:
+            # Of what we write to also the other end: it can be opened first then.
+            self.lifeline = os.open(workspace.path / "lifeline", os.O_RDWR | os.O_CLOEXEC)
+            self.input = os.open(workspace.path / "in", os.O_RDWR | os.O_CLOEXEC)
+            self.output = os.open(
+                workspace.path / "out", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+            )
+        except BaseException:
+            self.close()
+            raise
 
     def process(self, pid: int) -> ClonedProcess:
-        """The clone's process, now that it is there; input and output are the caller's."""
-        process = ClonedProcess(pid, self.lifeline, self._workspace.log)
+        """The clone's process, now that it is there; input and output are the caller's.
+
+        Raises:
+            ProcessLookupError: it has ended already.
+            OSError: there are no descriptors left; all is open here as it was.
+        """
         os.set_blocking(self.output, True)
-        both_ends = self.input
-        self.input = os.open(self._workspace.path / "in", os.O_WRONLY | os.O_CLOEXEC)
-        os.close(both_ends)
+        sole_end = os.open(self._workspace.path / "in", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            process = ClonedProcess(pid, self.lifeline, self._workspace.log)
+        except BaseException:
+            os.close(sole_end)
+            raise
+        os.close(self.input)
+        self.input = sole_end
         return process
 
     def close(self) -> None:
-        """There will be no clone."""
+        """There will be no clone, or it ends now."""
         for fd in (self.lifeline, self.input, self.output):
-            os.close(fd)
+            if fd >= 0:
+                os.close(fd)
 
 
 class Births(Generic[T]):
@@ -181,8 +203,10 @@ class Births(Generic[T]):
     def born(self, answer: Any) -> Iterator[tuple[T, ClonedProcess, int, int]]:
         """Each copy with its process, and descriptors of its console that are the caller's."""
         for copy, told in zip(self.copies, answer["clones"], strict=True):
-            ends = self._ends.pop(0)
-            yield copy, ends.process(told["pid"]), ends.input, ends.output
+            ends = self._ends[0]
+            process = ends.process(told["pid"])
+            del self._ends[0]
+            yield copy, process, ends.input, ends.output
 
     def abandon(self) -> None:
         """Remove what was made for those that were not born."""
