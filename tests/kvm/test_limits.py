@@ -218,13 +218,27 @@ with pyrovm.Template(sys.argv[2:], timeout=60) as template:
     assert template.run(input=b"x\\n", stdout=-1).stdout == b"got x\\n"
     left = 1
 """
+LAUNCHED = """
+os.environ["PYROVM_LAUNCHER"] = "on"
+pyrovm_command = [sys.executable, "-m", "pyrovm.cli.main", "launcher"]
+machine().close()
+told = subprocess.run([*pyrovm_command, "status", "--json"], stdout=-1, check=True).stdout
+pid = json.loads(told)["pid"]
+limit(pid, COUNT)
+said = until_refused(machine, lambda vm: vm.close())
+limit(pid)
+machine().close()
+left = 1 + len(os.listdir(tempfile.gettempdir()))
+subprocess.run([*pyrovm_command, "stop"], stderr=-1, check=True)
+"""
 END = "print(json.dumps([said, left]))"
 
 
 @pytest.mark.root
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="no setpriv")
 @pytest.mark.parametrize(
-    ("program", "limit"), [(CLONES, 9), (CLONES, 10), (CLONES, 11), (CLONES, 12), (BRANCHES, 10)]
+    ("program", "limit"),
+    [(CLONES, 9), (CLONES, 10), (CLONES, 11), (CLONES, 12), (BRANCHES, 10), (LAUNCHED, 12)],
 )
 def test_no_more_processes(program, limit):
     with tempfile.TemporaryDirectory() as name:
