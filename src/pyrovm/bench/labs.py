@@ -13,6 +13,7 @@ from pyrovm.lab import Lab, LabError
 
 PACKAGE = Path(pyrovm.__file__).parent
 TIMEOUT = 150.0  # seconds, for one script; several times what it takes
+SILENCE = 75.0  # seconds: a script says every step that it takes
 ATTEMPTS = 4
 MEMORY_MIB = 1536
 
@@ -47,8 +48,10 @@ def ask(
             return answer
         # An emulator that counts instructions stands still now and then (QEMU 7.2: its CPU thread
         # turns without executing any), and everything in it.
-        show(f"nothing for {timeout:.0f} s, once more")
-    raise LabError(f"{script}.py did not end within {timeout:.0f} s, {ATTEMPTS} times")
+        show("the lab stands still; once more")
+    raise LabError(
+        f"{script}.py did not end, or said nothing for {SILENCE:.0f} s, {ATTEMPTS} times"
+    )
 
 
 def _attempt(
@@ -80,6 +83,7 @@ def _attempt(
             env={"PYTHONPATH": "/job/tree/src"},
             assets=assets,
             timeout=timeout,
+            silence=SILENCE,
             stdout=listen,
         )
     if result.timed_out:

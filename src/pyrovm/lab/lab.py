@@ -127,6 +127,7 @@ class Lab:
         assets: Mapping[str, Path] | None = None,
         env: Mapping[str, str] | None = None,
         timeout: float | None = 300.0,
+        silence: float | None = None,
         out: Path | None = None,
         stdout: Sink | None = None,
         stderr: Sink | None = None,
@@ -143,6 +144,7 @@ class Lab:
             assets: large files by their names: below /job/assets (``$LAB_ASSETS``), read-only.
                 Their disk is made once and kept.
             timeout: seconds, from the command's start; None: no limit.
+            silence: seconds without output after which it is as if that time were over.
             out: folder that receives what the command left in ``$LAB_OUT``.
             stdout: is called with each piece of output as it comes; likewise ``stderr``.
             terminal: what the command has instead of the two streams.
@@ -173,6 +175,7 @@ class Lab:
                 emulator,
                 order,
                 timeout=timeout,
+                silence=silence,
                 stdout=stdout or kept_out.extend,
                 stderr=stderr or kept_err.extend,
                 inputs=terminal.attach(emulator) if terminal else None,

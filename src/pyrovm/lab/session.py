@@ -47,6 +47,7 @@ def carry_out(
     timeout: float | None,
     stdout: Sink,
     stderr: Sink,
+    silence: float | None = None,
     inputs: Mapping[int, Callable[[], bool]] | None = None,
 ) -> Outcome:
     """Give ``order`` to a lab that is ready, and stay with it to its end.
@@ -54,6 +55,7 @@ def carry_out(
     Args:
         timeout: seconds from its start; after it the command is ended, and the status is 124.
             None: no limit.
+        silence: seconds without output after which it is as if that time were over.
         inputs: descriptors to watch, and what to call when one is readable; False: no longer.
 
     Raises:
@@ -74,18 +76,31 @@ def carry_out(
     # The agent ends each stream with the token and a newline
     out, err = Relay(stdout, f"{token}\n".encode()), Relay(stderr, f"{token}\n".encode())
     handlers: dict[int, Callable[[], bool]] = dict(inputs or {})
-    handlers[emulator.out.fileno()] = lambda: _feed(out, emulator.out.recv(1 << 16))
-    handlers[emulator.err.fileno()] = lambda: _feed(err, emulator.err.recv(1 << 16))
+    handlers[emulator.out.fileno()] = lambda: feed(out, emulator.out.recv(1 << 16))
+    handlers[emulator.err.fileno()] = lambda: feed(err, emulator.err.recv(1 << 16))
     events: dict[str, tuple[float, dict[str, object]]] = {}
 
     deadline = time.monotonic() + _START_TIMEOUT
     timed_out = False
+    heard = math.inf  # when there was output, or the start
+
+    def feed(relay: Relay, data: bytes) -> bool:
+        nonlocal heard
+        heard = time.monotonic()
+        relay.feed(data)
+        return bool(data)
+
+    def end_of_wait() -> float:
+        if silence is None or timed_out:
+            return deadline
+        return min(deadline, heard + silence)
 
     def take_events() -> bool:
-        nonlocal deadline
+        nonlocal deadline, heard
         for event in emulator.receive():
             events[str(event["event"])] = time.monotonic(), event
             if event["event"] == "started":
+                heard = time.monotonic()
                 deadline = math.inf if timeout is None else time.monotonic() + timeout
         return True
 
@@ -94,7 +109,7 @@ def carry_out(
         for fd in handlers:
             selector.register(fd, selectors.EVENT_READ)
         while not ("exit" in events and out.ended and err.ended):
-            left = deadline - time.monotonic()
+            left = end_of_wait() - time.monotonic()
             if left <= 0 and "started" not in events:
                 raise emulator.failure(f"the lab did not start in {_START_TIMEOUT:g} s")
             if left <= 0 and timed_out:
@@ -111,8 +126,3 @@ def carry_out(
     end = events["exit"][1] if "exit" in events else {}
     status = EXIT_TIMEOUT if timed_out else int(str(end["status"]))
     return Outcome(status, bool(end.get("out")), events["started"][0], timed_out)
-
-
-def _feed(relay: Relay, data: bytes) -> bool:
-    relay.feed(data)
-    return bool(data)

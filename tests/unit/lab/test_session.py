@@ -3,6 +3,7 @@
 import json
 import socket
 import threading
+import time
 
 import pytest
 
@@ -114,6 +115,27 @@ def test_a_command_that_takes_too_long_is_stopped_in_order(lab, play):
     outcome, out, _ = run(lab, timeout=0.01)
     assert (outcome.status, outcome.timed_out, outcome.wrote) == (124, True, True)
     assert out == b"partial"
+
+
+def test_a_command_that_is_silent_for_too_long_is_stopped_and_one_that_talks_is_not(lab, play):
+    stopped = []
+
+    def agent():
+        token = lab.order()["token"].encode() + b"\n"
+        lab.say(event="started")
+        for _ in range(5):
+            time.sleep(0.1)
+            lab.write("err", b".")
+        stopped.append(lab.order())
+        lab.say(event="exit", status=143, out=False)
+        lab.write("out", token)
+        lab.write("err", token)
+
+    play(agent)
+    outcome, _, err = run(lab, silence=0.4)
+    assert stopped == [{"event": "stop"}]
+    assert (outcome.status, outcome.timed_out) == (124, True)
+    assert err == b"....."
 
 
 def test_a_lab_that_does_not_even_stop_is_given_up(lab, play, monkeypatch):
