@@ -94,6 +94,7 @@ def load(
     machine = microvm.machine
     machine.on_close_last(memory.close)
     if isinstance(memory, MemoryOfHandler):
+        machine.on_close(memory.stop_faults)  # before KVM's side of it
         memory.watch(
             machine.loop, lambda reason: machine.end(StopReason(False, f"guest memory: {reason}"))
         )

@@ -116,6 +116,10 @@ class MemoryOfHandler:
 
         loop.watch(watch.fileno(), look)
 
+    def stop_faults(self) -> None:
+        """The vCPUs have ended: nobody is to wait for a page any more."""
+        self.handler.stop_faults(self._mappings)
+
     def close(self) -> None:
         """Let go of handler and memory; no machine uses them any more."""
         if self._loop is not None:

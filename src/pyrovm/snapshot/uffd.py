@@ -30,7 +30,7 @@ from pyrovm.snapshot import guard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from pyrovm.host.mapping import Mapping
     from pyrovm.snapshot.layout import Layout
@@ -142,6 +142,20 @@ class Handler:
                 self._socket.sendall(data[sent:], _socket.MSG_NOSIGNAL)
         except OSError as error:
             raise _failed("Failed to send file descriptor", "", error) from None
+
+    def stop_faults(self, mappings: Iterable[Mapping]) -> None:
+        """Wait for no page any more, whoever does; missing ones are zeros from now on.
+
+        No vCPU may run.  KVM may still wait for a page on behalf of one that is gone (asynchronous
+        page faults), and the end of its VM would wait for that, unkillable, without a handler.
+
+        Raises:
+            HostError: the kernel refused.
+        """
+        for each in mappings:
+            request = abi.uffdio_range()
+            request.start, request.len = each.address, each.size
+            ioctl_struct(self._uffd, abi.UFFDIO_UNREGISTER, request, what="UFFDIO_UNREGISTER")
 
     def close(self) -> None:
         """Let go of the handler; the memory must be gone, or its missing pages become zeros."""
