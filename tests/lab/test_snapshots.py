@@ -79,3 +79,9 @@ def test_huge_pages_and_vhost_are_no_hindrance(scenario, cloud_assets):
         "vsock": "hello",
         "complaints": [],
     }
+
+
+def test_a_vmm_whose_handler_dies_ends_whoever_waits_for_a_page(scenario, cloud_assets):
+    # The kernel itself may wait: for a page on behalf of KVM (asynchronous page faults).
+    found = scenario("snapshot_handler", assets=cloud_assets, timeout=400)
+    assert found == {"ended": 3, "said why": 3}
