@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from _thread import start_new_thread
 
+from pyrovm.errors import PROCESS_LIMITS, HostError
 from pyrovm.host import signals
 
 TYPE_CHECKING = False
@@ -37,11 +38,18 @@ SI_USER = 0
 
 
 def watch_signals(log: Log, metrics: Callable[[], Metrics]) -> None:
-    """Handle signals from now on; call this before any other thread is started."""
+    """Handle signals from now on; call this before any other thread is started.
+
+    Raises:
+        HostError: there can be no more threads.
+    """
     signals.default(signals.SIGINT)
     signals.block(WAITED_FOR)
     signals.handle(signals.SIGXFSZ, lambda *_: _file_too_large(log, metrics()))
-    start_new_thread(_wait_for_signals, (log, metrics))
+    try:
+        start_new_thread(_wait_for_signals, (log, metrics))
+    except RuntimeError:  # which says no more than that
+        raise HostError(f"No thread can start ({PROCESS_LIMITS}, RLIMIT_AS)") from None
 
 
 def _wait_for_signals(log: Log, metrics: Callable[[], Metrics]) -> None:

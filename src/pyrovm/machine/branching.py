@@ -14,7 +14,7 @@ import json
 import os
 import select
 import sys
-from time import monotonic, monotonic_ns, time_ns
+from time import monotonic, monotonic_ns, sleep, time_ns
 
 from pyrovm.errors import (
     PROCESS_LIMITS,
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 
 OPEN_MAX = 1 << 20
+GONE_S = 5.0  # for memory to be given back
 READY_S = 60.0  # for all clones of a request, on a busy machine
 REPORT_MAX = 4096
 EXIT_FAILED = 1
@@ -117,12 +118,16 @@ class Child:
             self.fd = -1
 
     def kill(self) -> None:
-        """End it."""
+        """End it, and wait until it is gone: it may have a lock on what the source needs."""
+        self.close()
+        number, until = signals.SIGKILL, monotonic() + GONE_S
         try:
-            os.kill(self.pid, signals.SIGKILL)
+            while monotonic() < until:
+                os.kill(self.pid, number)  # nobody waits for it, so its number goes with it
+                number = 0
+                sleep(0.001)
         except ProcessLookupError:
             pass
-        self.close()
 
 
 def check(machine: Machine, config: dict[str, Any]) -> None:
