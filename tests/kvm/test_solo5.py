@@ -179,13 +179,18 @@ def test_a_guest_that_breaks_the_rings_rules_ends(guest, wire, lie, message):
 
 
 def test_time_passes_as_the_guest_asked(guest):
-    before = time.time()
-    lines = dict(line.rsplit(" ", 1) for line in run(MEMORY, guest("time")).stdout.splitlines())
-    found = {name: int(value) for name, value in lines.items()}
-    assert found["ready"] == 0, "no device is ready, and poll says so in both answers"
-    assert int(before) <= found["seconds"] <= time.time()
-    assert found["slept"] >= 50
-    assert abs(found["counted"] - found["slept"]) <= 2 + found["slept"] // 10
+    off = []
+    for _ in range(5):  # a busy machine may take the guest away between its two looks at a clock
+        before = time.time()
+        said = run(MEMORY, guest("time")).stdout.splitlines()
+        found = {name: int(value) for name, value in (line.rsplit(" ", 1) for line in said)}
+        assert found["ready"] == 0, "no device is ready, and poll says so in both answers"
+        assert int(before) <= found["seconds"] <= time.time()
+        assert found["slept"] >= 50
+        off.append(abs(found["counted"] - found["slept"]) / found["slept"])
+        if off[-1] <= 0.1:
+            return
+    raise AssertionError(off)
 
 
 # ------------------------------------------------------------------------- broken rules
