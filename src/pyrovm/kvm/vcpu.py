@@ -171,12 +171,19 @@ class Vcpu:
         Raises:
             HostError: KVM refused the table.
         """
+        self.set_cpuid_buffer(self.cpuid_buffer(cpuid))
+
+    @staticmethod
+    def cpuid_buffer(cpuid: list[abi.kvm_cpuid_entry2]) -> bytearray:
+        """The table as :meth:`set_cpuid_buffer` takes it, for many vCPUs."""
         header = abi.kvm_cpuid2()
         header.nent = len(cpuid)
-        table = b"".join(bytes(entry) for entry in cpuid)
-        buffer = bytearray(header.view) + table
+        return bytearray(header.view) + b"".join(bytes(entry) for entry in cpuid)
+
+    def set_cpuid_buffer(self, buffer: bytearray) -> None:
+        """As :meth:`set_cpuid`, with a table from :meth:`cpuid_buffer`."""
         ioctl_buffer(self.fd, abi.KVM_SET_CPUID2, buffer, what="KVM_SET_CPUID2")
-        self.cpuid = table
+        self.cpuid = bytes(buffer[abi.kvm_cpuid2.SIZE :])
 
     def msrs(self, indices: Iterable[int]) -> dict[int, int]:
         """The values of the MSRs that KVM knows among ``indices``.

@@ -12,6 +12,7 @@ import os
 from pyrovm.abi import kvm as kvm_abi
 from pyrovm.abi import libos as abi
 from pyrovm.host import mapping
+from pyrovm.kvm.vcpu import Vcpu
 from pyrovm.memory.guest_memory import GuestMemory, Region
 from pyrovm.unikernel import initial, library_os, tables
 from pyrovm.unikernel.cpu import ProgramCpu
@@ -65,6 +66,7 @@ class ProgramVm:
         self.memory = GuestMemory([Region(0, ram.view, ram.address)])
         self._image: Mapping | None = None
         self.cpuid = self._kvm.supported_cpuid()
+        self._cpuid_buffer = Vcpu.cpuid_buffer(self.cpuid)  # made once: branches load it again
         if not is_new:
             self.boot = abi.pv_boot(ram.view, abi.PV_BOOT_GPA)
             return
@@ -121,7 +123,7 @@ class ProgramVm:
         for index in range(self.vcpu_count):
             cpu = ProgramCpu(vm.create_vcpu(index), index, self.ram.view, self.header)
             self.cpus.append(cpu)
-            cpu.vcpu.set_cpuid(self.cpuid)
+            cpu.vcpu.set_cpuid_buffer(self._cpuid_buffer)
             if self.vcpu_count > 1:
                 cpu.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
                 vm.ioeventfd(cpu.bell, abi.PV_CALL_GPA + abi.PV_BELL + 8 * index, 8)
