@@ -1,7 +1,7 @@
 """``pyrovm fork``: copies of a running microVM, in folders of their own.
 
 The microVM is known by its API socket. Each copy gets a folder with its API socket, its vsock
-socket, and what its console says.
+socket, and what its console says.  Programs are known by their names: cli/fork_program.py.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from pyrovm.cli.ask import ask
+from pyrovm.cli.fork_program import fork_program, is_program
 from pyrovm.errors import ConfigError, HostError, PyrovmError
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The exit status."""
     args = _parser().parse_args(argv)
     try:
+        if not 1 <= args.count <= CLONES_MAX:
+            raise ConfigError(f"--count: {args.count} given; 1 to {CLONES_MAX} are allowed")
+        if is_program(args.source):
+            return fork_program(args)
         return _fork(args)
     except PyrovmError as error:
         if args.json:
@@ -37,14 +42,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pyrovm fork",
-        description="Copies of a running microVM, which goes on as before. They share its memory "
-        "until either writes to it.",
+        description="Copies of a running VM, which goes on as before. They share its memory until "
+        "either writes to it. A program that was started by pyrovm run --id NAME is known by its "
+        "name, and its copies are called NAME-0 and so on; a Linux guest is known by its API "
+        "socket. --paused, --tap, --netns and --drive are for Linux guests.",
         epilog="In a TAP, FILE or PATH, {n} is the copy's number, from 0.",
     )
     add = parser.add_argument
-    add("socket", metavar="API-SOCKET", help="the microVM's")
+    add("source", metavar="VM", help="the program's name, or the microVM's API socket")
     add("-n", "--count", metavar="N", type=int, default=1, help="how many (default 1)")
-    add("--into", metavar="FOLDER", help="where their folders go (default API-SOCKET.forks)")
+    add(
+        "--into",
+        metavar="FOLDER",
+        help="where their folders go (default VM.forks: beside the socket, or here)",
+    )
     add("--paused", action="store_true", help="do not let them run yet")
     add(
         "--tap",
@@ -66,18 +77,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _fork(args: argparse.Namespace) -> int:
-    if not 1 <= args.count <= CLONES_MAX:
-        raise ConfigError(f"--count: {args.count} given; 1 to {CLONES_MAX} are allowed")
     taps, drives = (_pairs(field, getattr(args, field)) for field in ("tap", "drive"))
-    has_vsock = ask(args.socket, "GET", "/vm/config")["vsock"] is not None
-    into = os.path.abspath(args.into or f"{args.socket}.forks")
+    has_vsock = ask(args.source, "GET", "/vm/config")["vsock"] is not None
+    into = os.path.abspath(args.into or f"{args.source}.forks")
     folders = _folders(into, args.count)
     clones = [
         _clone(folder, number, taps, drives, args, has_vsock=has_vsock)
         for number, folder in enumerate(folders)
     ]
     try:
-        answer = ask(args.socket, "PUT", "/branch", {"clones": clones})
+        answer = ask(args.source, "PUT", "/branch", {"clones": clones})
     except PyrovmError:
         for folder in folders:
             _remove(folder)

@@ -19,7 +19,8 @@ COMMANDS = {
     "image": ("image", "the images of this machine: list, inspect, export"),
     "template": ("template", "programs that are started once and go on in VMs of their own"),
     "snapshot": ("snapshot", "save and restore microVMs; inspect, verify, merge, serve the files"),
-    "fork": ("fork", "make copies of a running microVM, which go on by themselves"),
+    "fork": ("fork", "make copies of a running VM, which go on by themselves"),
+    "ps": ("ps", "the running programs that have names"),
     "doctor": ("doctor", "say what this host can do, and what is missing"),
     "kernel": ("kernel", "fetch or build guest kernels"),
     "launcher": ("launcher", "a daemon that has VMs started in milliseconds"),
@@ -50,10 +51,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _by_launcher(words: Sequence[str]) -> int | None:
     """Have the launcher run a program, where it is to; its status, None where it is not done."""
-    from pyrovm.cli.run_kind import is_kernel_run
+    from pyrovm.cli.run_kind import has_option, is_kernel_run
     from pyrovm.launcher import place
 
     if is_kernel_run(words) or not place.is_wanted():
+        return None
+    if has_option(words, "--id"):  # its copies are to be forked from it, and from nothing else
         return None
     from pyrovm.launcher import environment, stub
 

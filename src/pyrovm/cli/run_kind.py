@@ -8,8 +8,13 @@ if TYPE_CHECKING:
 
 
 def is_kernel_run(argv: Sequence[str]) -> bool:
-    """Whether ``--kernel`` is among the options: before ``--``, and no program comes first."""
+    """Whether a Linux guest is meant."""
+    return has_option(argv, "--kernel")
+
+
+def has_option(argv: Sequence[str], name: str) -> bool:
+    """Whether it is among the options: before ``--``, and no program comes first."""
     if not argv or not argv[0].startswith("-"):
         return False
     words = argv[: argv.index("--")] if "--" in argv else argv
-    return any(word.partition("=")[0] == "--kernel" for word in words)
+    return any(word.partition("=")[0] == name for word in words)

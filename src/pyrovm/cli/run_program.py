@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pyrovm.image.index import Entry
+    from pyrovm.programs.named import Named
     from pyrovm.unikernel.run import Outcome
 
 EXIT_USAGE, EXIT_FAILED = 2, 125  # 125: pyrovm itself failed, as with docker run
@@ -44,6 +45,17 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(options: Options) -> int:
+    if not options.id:
+        return _perform(options)
+    from pyrovm.programs.named import Named
+
+    facts = {"program": options.command, "memory_bytes": options.memory}
+    with Named(options.id, facts) as named:
+        return _perform(options, named)
+
+
+def _perform(options: Options, named: Named | None = None) -> int:
+    """Run the program; a copy of one that is named returns, too, when it has ended."""
     from pyrovm.abi.libos import PV_FLAG_TRACE
     from pyrovm.libos import build
     from pyrovm.unikernel.outside import Outside
@@ -53,6 +65,8 @@ def _run(options: Options) -> int:
     # Until here the process has done nothing but compute: its CPU time is the time it is there.
     begun_ns = perf_counter_ns() - process_time_ns()
     outside = Outside(options.allow, options.publish, options.volumes, options.hostname)
+    if named:
+        named.serve(outside)
     image = find_image(options.command)
     found_ns = perf_counter_ns()
     env = environment(options.hostname) | dict(image.env)
@@ -78,7 +92,8 @@ def _run(options: Options) -> int:
             build.path(),
             engine=options.engine,
             timeout=options.timeout,
-            prepare=outside.attach,
+            prepare=named.attach if named else outside.attach,
+            paused=named.paused if named else None,
             ended=(lambda _: memory.update(_measure())) if options.json else None,
         )
     finally:

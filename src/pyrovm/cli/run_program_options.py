@@ -33,6 +33,7 @@ options:
   -w, --workdir FOLDER  start in this folder of the image
   --hostname NAME       (default pyrovm)
   --engine ENGINE       kvm, unicorn (an emulator: slow, needs no KVM), or auto: what there is
+  --id NAME             let others find it: 'pyrovm ps' lists it, 'pyrovm fork NAME' copies it
   --timeout SECONDS     end it after that time, with status 124
   --trace               print its system calls on standard error
   --json                print how it went on standard error, as JSON
@@ -63,6 +64,7 @@ class Options:
         self.volumes: list[str] = []
         self.timeout: float | None = None
         self.engine = "auto"
+        self.id = ""
         self.trace = self.json = False
 
 
@@ -113,6 +115,12 @@ def _engine(options: Options, value: str) -> None:
     options.engine = value
 
 
+def _id(options: Options, value: str) -> None:
+    from pyrovm.programs.naming import check_name
+
+    options.id = check_name(value)
+
+
 def _allow(options: Options, value: str) -> None:
     options.allow.append(value)
 
@@ -135,6 +143,7 @@ WITH_VALUE = {
     "--env": _env,
     "--workdir": _workdir,
     "--hostname": _hostname,
+    "--id": _id,
     "--timeout": _timeout,
 }
 SWITCHES = {"--trace": "trace", "--json": "json"}
@@ -169,6 +178,12 @@ def parse(argv: Sequence[str]) -> Options | None:
             WITH_VALUE[name](options, value)
         else:
             raise ConfigError(f"{word}: no such option; 'pyrovm run --help' lists them")
+    if options.id and options.engine != "kvm":
+        if options.engine == "unicorn":
+            raise ConfigError(
+                "--engine: 'unicorn' given; with --id, kvm is allowed: it can be copied"
+            )
+        options.engine = "kvm"
     if not words:
         raise ConfigError("a program or an image is needed; 'pyrovm run --help' tells more")
     options.command = words

@@ -116,6 +116,10 @@ class Outside:
         if saved["sockets"]:
             self._serve_sockets(calls).restore(saved["sockets"])
 
+    def published(self) -> list[tuple[int, int, Endpoint]]:
+        """(kind, port, where on the host) of the ports that are published by now."""
+        return self._sockets.published() if self._sockets else []
+
     def let_go(self) -> None:
         """The VM rests for good: give its ports back and end its connections."""
         if self._sockets:

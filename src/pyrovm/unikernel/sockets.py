@@ -142,6 +142,10 @@ class Sockets:
         self._names.branch()
         self._streams.forget_connectors()
         renewal.renew(self._sockets.values(), self._bindings, SETTABLE)
+        return self.published()
+
+    def published(self) -> list[tuple[int, int, ip.Endpoint]]:
+        """(kind, port, where on the host) of the published ports that the guest has bound."""
         return [
             (sock.kind, sock.local[1], ip.from_host(sock.host.getsockname()))
             for sock in self._sockets.values()
