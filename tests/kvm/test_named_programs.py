@@ -162,6 +162,7 @@ def test_each_copy_of_a_server_has_its_own_port(user):
     port = wait_for(lambda: user.ps().get("web", {}).get("ports"))["80/tcp"]
     assert port[0] == "127.0.0.1"
     assert [call(port), call(port)] == [b"1", b"2"]
+    (user.folder / "web").mkdir()  # no API socket, though of this name
     clones = user.fork("web", "-n", 2)
     assert sorted(os.listdir(user.folder / "web.forks")) == ["0", "1"]
     ports = [clone["ports"]["80/tcp"] for clone in clones]

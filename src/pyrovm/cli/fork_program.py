@@ -9,6 +9,7 @@ import json
 import os
 import resource
 import socket
+import stat
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,13 @@ STREAMS = ("stdout", "stderr")
 
 
 def is_program(source: str) -> bool:
-    """Whether it is a name: no path, and no file of that name is there."""
-    return "/" not in source and not os.path.lexists(source)
+    """Whether it is a name: no path, and no socket of that name is here."""
+    if "/" in source:
+        return False
+    try:
+        return not stat.S_ISSOCK(os.stat(source).st_mode)
+    except OSError:
+        return True
 
 
 def fork_program(args: argparse.Namespace) -> int:
