@@ -13,6 +13,7 @@ of them is first takes the next request, and says so to this process, which make
 
 from __future__ import annotations
 
+import _socket
 import gc
 import os
 import select
@@ -21,8 +22,10 @@ from time import perf_counter_ns
 
 from pyrovm.errors import ConfigError, PyrovmError
 from pyrovm.host import libc, signals
+from pyrovm.launcher import passing
+from pyrovm.programs import wire
 from pyrovm.programs.branching import Branching
-from pyrovm.programs.session import receive_descriptors
+from pyrovm.programs.session import Session, receive_descriptors, take_streams
 from pyrovm.unikernel.branch import Rest
 from pyrovm.unikernel.readiness import Readiness
 from pyrovm.unikernel.saving import save
@@ -31,8 +34,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pyrovm.programs import wire
-    from pyrovm.programs.session import Session
     from pyrovm.unikernel.calls import Calls
     from pyrovm.unikernel.outside import Outside
     from pyrovm.unikernel.run import Pause
@@ -171,6 +172,7 @@ class Template(Branching):
         problem = ""
         try:
             self._wake()
+            self._rehearse()
         except PyrovmError as error:
             problem = str(error)
         fds = receive_descriptors(self._session.channel)
@@ -180,3 +182,29 @@ class Template(Branching):
         libc.syscall(SYS_PRCTL, PR_SET_PDEATHSIG, 0)
         self._forked_ns = perf_counter_ns()
         self._go_on(fds, problem, is_awake=True)
+
+    def _rehearse(self) -> None:
+        """Answer a request of our own that changes nothing: what is written to then, Python's
+        objects, is copied now and not when the real one comes."""
+        try:
+            near, far = _socket.socketpair()
+        except OSError:  # no descriptors left: the request will meet that too, and tell
+            return
+        session = Session(near.detach())
+        none = [0] * wire.DESCRIPTORS
+        try:
+            passing.send(far, wire.PASS, none)  # our standard input, which is /dev/null as all are
+            channel, *streams = receive_descriptors(session.channel) or none
+            if channel:
+                os.close(channel)
+                take_streams(streams)
+            far.sendall(wire.encode([("argument", "")]))
+            session.begin()
+            self._pause.stdio.open()
+            self._pause.calls.set_streams(self._pause.stdio.fds)
+            session.send([("generation", "0")])
+        except OSError:  # too many descriptors on their way: then it is the request that pays
+            pass
+        finally:
+            session.channel.close()  # before the other end, or SIGIO would end us
+            far.close()
