@@ -223,8 +223,11 @@ def _inodes(pid):
     found = set()
     for fd in os.listdir(f"/proc/{pid}/fd"):
         path = f"/proc/{pid}/fd/{fd}"
-        if not os.readlink(path).startswith(("anon_inode:", "/dev/")):
-            found.add(os.stat(path).st_ino)
+        try:
+            if not os.readlink(path).startswith(("anon_inode:", "/dev/")):
+                found.add(os.stat(path).st_ino)
+        except FileNotFoundError:  # closed meanwhile
+            continue
     return found
 
 

@@ -30,6 +30,7 @@ BACKLOG = 128
 CLIENTS_MAX = 64  # that have connected and not asked yet
 ASK_S = 5.0  # for a client to ask
 QUIET_MS = 10  # without a request, then the pool is filled: who starts may need the CPU
+PATIENCE_S = 0.1  # where there is no such moment the pool is filled nevertheless
 RETRY_S = 0.1  # when the process is out of descriptors
 OUT_OF_DESCRIPTORS = (23, 24)  # ENFILE, EMFILE
 PEERCRED, PEERCRED_SIZE = 17, 12
@@ -62,7 +63,7 @@ class Server:
         self._since = time()
         self._refused = self._failed = 0
         self._last_refusal = ""
-        self._busy_at = monotonic()
+        self._busy_at = self._full_at = monotonic()
         self._accept_at = 0.0
         self._stopping = False
         self._wake_in, wake_out = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -86,7 +87,9 @@ class Server:
             for fd, events in ready:
                 self._serve(fd, events)
             self._expire()
-            if not ready:
+            if not self._lacks():
+                self._full_at = monotonic()
+            elif not ready or monotonic() - self._full_at >= PATIENCE_S:
                 self._refill()
         self._children.dismiss()
 
@@ -99,7 +102,7 @@ class Server:
 
     def _timeout_ms(self) -> int | None:
         children, waits = self._children, []
-        if len(children.waiting) < children.pool and not children.pool_failed:
+        if self._lacks():
             waits.append(QUIET_MS / 1000)
         if self._accept_at:
             waits.append(max(0.0, self._accept_at - monotonic()))
@@ -117,6 +120,11 @@ class Server:
         if self._accept_at and now >= self._accept_at:
             self._accept_at = 0.0
             self._poll.register(self._listener.fileno(), select.POLLIN)
+
+    def _lacks(self) -> bool:
+        """Whether the pool has room for children that can be had."""
+        children = self._children
+        return len(children.waiting) < children.pool and not children.pool_failed
 
     def _refill(self) -> None:
         try:

@@ -7,10 +7,11 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 
-from pyrovm.launcher import wire
+from pyrovm.launcher import client, wire
 from tests.fakes.launcher import ENTRY, PYROVM, TIMEOUT, wait_until
 
 OTHER_USER = """
@@ -104,6 +105,15 @@ def test_status_tells_of_each_child(launcher, start):
     after = wait_until(lambda: not (s := launcher.status())["children"] and s, "it is reaped")
     assert (after["started"], after["ended"], after["failed"]) == (1, 1, 0)
     launcher.wait_for_pool()
+
+
+def test_a_launcher_that_is_never_left_alone_fills_its_pool(launcher, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", launcher.environment["XDG_RUNTIME_DIR"])
+    launcher.run("--pool", "2")
+    until = time.monotonic() + TIMEOUT
+    while len(json.loads(client.ask("status"))["pool"]["waiting"]) < 2:
+        assert time.monotonic() < until
+        time.sleep(0.002)
 
 
 def test_the_switch_says_whether_it_is_used(launcher, start):
