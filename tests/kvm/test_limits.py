@@ -266,5 +266,6 @@ def test_no_more_processes(program, limit):
         )
     assert done.returncode == 0, done.stderr
     said, left = json.loads(done.stdout)
-    assert "RLIMIT_NPROC" in said
+    # A process of a template that gets no thread has ended before it can say why.
+    assert "RLIMIT_NPROC" in said or (program is BRANCHES and "ended before it began" in said)
     assert left == 1

@@ -17,7 +17,7 @@ from the snapshot: \1
 the source: \1
 """,
     "console": r"""This is Linux 6\.\S+ with 2 processors\. What is your name\?
-Hello, microVM!
+(?:\[.*\] reboot: Restarting system\n\n)?Hello, microVM!
 It ended with status 0
 """,
     "many": r"""3 x 3 = 9
